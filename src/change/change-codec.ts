@@ -1,0 +1,236 @@
+/**
+ * Changes of one transaction as bytes, the way they stand in the log. Rows are the SQLite records they are.
+ *
+ *     op u8          low 4 bits: 1 c, 2 u, 3 d, 4 t, 5 s    0x10 OLD_ROWID: u whose rowid moved    0x20 PREVIOUS: table is
+ *                    an index into the previous catalog (d, t and s of what is gone)
+ *     table varint   index into `tables` of the transaction's catalog (or the previous one)
+ *     c              rowid, record
+ *     u              rowid, [old rowid], old record, new record
+ *     d              rowid, record
+ *     t, s           nothing more
+ *     rowid          8 bytes, big-endian two's complement;  record: length varint, bytes
+ *
+ * The old record of a `u` and the record of a `d` are decoded under the previous catalog where the transaction changed
+ * the schema. A transaction is a list of parts; each part holds whole changes.
+ */
+import { readVarint, varintEnd, varintLength, writeVarint } from '../sqlite/varint.ts';
+import type { Change, TransactionInfo } from './change.ts';
+import { Row } from './row.ts';
+import { type Catalog, findTable, type Rowid, type Table } from './table.ts';
+
+const OP_C = 1;
+const OP_U = 2;
+const OP_D = 3;
+const OP_T = 4;
+const OP_S = 5;
+const OLD_ROWID = 0x10;
+const PREVIOUS = 0x20;
+
+/** Bytes after which a part is closed. A single larger change makes a larger part. */
+export const PART_BYTES = 256 * 1024;
+
+/** Collects changes into parts. One writer, one order: what is appended first has the lower seq. */
+export class ChangeWriter {
+  count = 0;
+  readonly #parts: Buffer[] = [];
+  #buffer = Buffer.allocUnsafe(4096);
+  #length = 0;
+
+  create(table: number, rowid: Rowid, record: Uint8Array): void {
+    this.#begin(OP_C, table, 8 + 9 + record.length);
+    this.#rowid(rowid);
+    this.#bytes(record);
+  }
+
+  /** `oldRowid` differs from `rowid` where a row kept its declared key and changed its rowid. */
+  update(table: number, change: { rowid: Rowid; oldRowid: Rowid; before: Uint8Array; after: Uint8Array }): void {
+    const moved = change.oldRowid !== change.rowid;
+    this.#begin(moved ? OP_U | OLD_ROWID : OP_U, table, 16 + 18 + change.before.length + change.after.length);
+    this.#rowid(change.rowid);
+    if (moved) this.#rowid(change.oldRowid);
+    this.#bytes(change.before);
+    this.#bytes(change.after);
+  }
+
+  /** `previous`: the index is one of the previous catalog. */
+  delete(table: number, rowid: Rowid, record: Uint8Array, previous: boolean): void {
+    this.#begin(previous ? OP_D | PREVIOUS : OP_D, table, 8 + 9 + record.length);
+    this.#rowid(rowid);
+    this.#bytes(record);
+  }
+
+  truncate(previousTable: number): void {
+    this.#begin(OP_T | PREVIOUS, previousTable, 0);
+  }
+
+  /** `previous`: the table was dropped and the index is one of the previous catalog. */
+  schema(table: number, previous: boolean): void {
+    this.#begin(previous ? OP_S | PREVIOUS : OP_S, table, 0);
+  }
+
+  /** Appends another writer's changes behind this one's. */
+  append(other: ChangeWriter): void {
+    if (other.count === 0) return;
+    this.#close();
+    this.#parts.push(...other.parts());
+    this.count += other.count;
+  }
+
+  /** The parts so far. The writer can be used on. */
+  parts(): Buffer[] {
+    this.#close();
+    return this.#parts;
+  }
+
+  #begin(op: number, table: number, bytes: number): void {
+    if (this.#length >= PART_BYTES) this.#close();
+    const needed = this.#length + 1 + varintLength(table) + bytes;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 2, PART_BYTES * 2)));
+      this.#buffer.copy(grown, 0, 0, this.#length);
+      this.#buffer = grown;
+    }
+    this.#buffer[this.#length++] = op;
+    this.#length = writeVarint(this.#buffer, this.#length, table);
+    this.count += 1;
+  }
+
+  #rowid(rowid: Rowid): void {
+    this.#length = writeRowid(this.#buffer, this.#length, rowid);
+  }
+
+  #bytes(bytes: Uint8Array): void {
+    this.#length = writeVarint(this.#buffer, this.#length, bytes.length);
+    this.#buffer.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #close(): void {
+    if (this.#length === 0) return;
+    this.#parts.push(this.#buffer.subarray(0, this.#length));
+    this.#buffer = Buffer.allocUnsafe(4096);
+    this.#length = 0;
+  }
+}
+
+const writeRowid = (buffer: Buffer, offset: number, rowid: Rowid): number => {
+  if (typeof rowid === 'bigint') return buffer.writeBigInt64BE(rowid, offset);
+  buffer.writeInt32BE(Math.floor(rowid / 4294967296), offset);
+  return buffer.writeUInt32BE(rowid >>> 0, offset + 4);
+};
+
+const readStoredRowid = (buffer: Buffer, offset: number): Rowid => {
+  const high = buffer.readInt32BE(offset);
+  const low = buffer.readUInt32BE(offset + 4);
+  if (high >= -0x200000 && high < 0x200000) {
+    const value = high * 4294967296 + low;
+    if (Number.isSafeInteger(value)) return value;
+  }
+  return buffer.readBigInt64BE(offset);
+};
+
+/** What the decoder of one transaction needs beside its bytes. */
+export interface DecodeContext {
+  readonly transaction: TransactionInfo;
+  readonly catalog: Catalog;
+  /** The same object as `catalog` where the transaction changed no schema. */
+  readonly previousCatalog: Catalog;
+}
+
+/** Decodes the parts of one transaction, in order. Keeps the running seq and the per-table order between parts. */
+export class ChangeDecoder {
+  readonly #context: DecodeContext;
+  readonly #collectionOrders = new Map<string, number>();
+  #seq: number;
+
+  constructor(context: DecodeContext) {
+    this.#context = context;
+    this.#seq = context.transaction.firstSeq;
+  }
+
+  /** The part's changes. Rows are views of `part`: do not reuse the buffer while they live. */
+  decode(part: Buffer): Change[] {
+    const { catalog, previousCatalog, transaction } = this.#context;
+    const changes: Change[] = [];
+    let offset = 0;
+    while (offset < part.length) {
+      const head = part[offset]!;
+      const index = readVarint(part, offset + 1);
+      offset = varintEnd;
+      const previous = (head & PREVIOUS) !== 0;
+      const table = (previous ? previousCatalog : catalog).tables[index]!;
+      const seq = this.#seq++;
+      const placed = { seq, transaction, collectionOrder: this.#count(table.name) };
+      switch (head & 0x0f) {
+        case OP_C: {
+          const rowid = readStoredRowid(part, offset);
+          const record = readBytes(part, offset + 8);
+          offset = bytesEnd;
+          changes.push({ op: 'c', ...placed, table, before: null, after: new Row(table, rowid, record, catalog.encoding) });
+          break;
+        }
+        case OP_U: {
+          const rowid = readStoredRowid(part, offset);
+          offset += 8;
+          let oldRowid = rowid;
+          if ((head & OLD_ROWID) !== 0) {
+            oldRowid = readStoredRowid(part, offset);
+            offset += 8;
+          }
+          const before = readBytes(part, offset);
+          const after = readBytes(part, bytesEnd);
+          offset = bytesEnd;
+          const oldTable = this.#previousOf(table);
+          changes.push({
+            op: 'u',
+            ...placed,
+            table,
+            before: new Row(oldTable, oldRowid, before, previousCatalog.encoding),
+            after: new Row(table, rowid, after, catalog.encoding),
+          });
+          break;
+        }
+        case OP_D: {
+          const rowid = readStoredRowid(part, offset);
+          const record = readBytes(part, offset + 8);
+          offset = bytesEnd;
+          const oldTable = previous ? table : this.#previousOf(table);
+          changes.push({ op: 'd', ...placed, table: oldTable, before: new Row(oldTable, rowid, record, previousCatalog.encoding), after: null });
+          break;
+        }
+        case OP_T:
+          changes.push({ op: 't', ...placed, table });
+          break;
+        case OP_S:
+          changes.push(
+            previous
+              ? { op: 's', ...placed, name: table.name, table: null, previous: table }
+              : { op: 's', ...placed, name: table.name, table, previous: findTable(previousCatalog, table.name) ?? null },
+          );
+          break;
+        default:
+          throw new RangeError(`unknown change op ${head}`);
+      }
+    }
+    return changes;
+  }
+
+  #previousOf(table: Table): Table {
+    const { catalog, previousCatalog } = this.#context;
+    return catalog === previousCatalog ? table : (findTable(previousCatalog, table.name) ?? table);
+  }
+
+  #count(name: string): number {
+    const order = (this.#collectionOrders.get(name) ?? 0) + 1;
+    this.#collectionOrders.set(name, order);
+    return order;
+  }
+}
+
+let bytesEnd = 0;
+const readBytes = (part: Buffer, offset: number): Buffer => {
+  const length = readVarint(part, offset);
+  const start = varintEnd;
+  bytesEnd = start + length;
+  return part.subarray(start, bytesEnd);
+};

@@ -1,0 +1,39 @@
+/** A row as the SQLite record it is, decoded when somebody asks. */
+import { decodeRecord } from '../sqlite/record.ts';
+import type { Rowid, Table, TextEncoding, Value } from './table.ts';
+
+export class Row {
+  readonly table: Table;
+  readonly rowid: Rowid;
+  /** The record's payload bytes (https://sqlite.org/fileformat2.html#record_format). */
+  readonly record: Buffer;
+  readonly #encoding: TextEncoding;
+
+  constructor(table: Table, rowid: Rowid, record: Buffer, encoding: TextEncoding) {
+    this.table = table;
+    this.rowid = rowid;
+    this.record = record;
+    this.#encoding = encoding;
+  }
+
+  /**
+   * Values in the order of `table.columns`. Short records take the columns' defaults, the rowid alias takes the rowid,
+   * REAL columns give numbers also where the record holds an integer (SQLite stores 1.0 that way). BLOBs are views of
+   * `record`. Decodes at each call; throws a RecordError on a record that contradicts itself.
+   */
+  values(integers: 'number' | 'bigint' = 'number'): Value[] {
+    const { columns, rowidAlias } = this.table;
+    const values: Value[] = decodeRecord(this.record, { encoding: this.#encoding, integers });
+    if (values.length > columns.length) values.length = columns.length;
+    for (let index = 0; index < columns.length; index += 1) {
+      const column = columns[index]!;
+      if (index >= values.length) values.push(integers === 'bigint' ? exactDefault(column.defaultValue) : column.defaultValue);
+      else if (column.affinity === 'REAL' && typeof values[index] === 'bigint') values[index] = Number(values[index]);
+    }
+    if (rowidAlias !== -1) values[rowidAlias] = integers === 'bigint' ? BigInt(this.rowid) : this.rowid;
+    return values;
+  }
+}
+
+// Defaults are kept in the `number` form of integers; REAL defaults that are whole numbers keep their column's affinity.
+const exactDefault = (value: Value): Value => (typeof value === 'number' && Number.isSafeInteger(value) ? BigInt(value) : value);

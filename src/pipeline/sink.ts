@@ -1,0 +1,106 @@
+/**
+ * The sink contract: what a connector implements. A connector imports this file and the words of `src/change`
+ * and `src/support`, nothing else of `src`.
+ */
+import type { Logger } from 'pino';
+import type { Change, Checkpoint } from '../change/change.ts';
+import type { Affinity, Value } from '../change/table.ts';
+
+export interface Sink {
+  /**
+   * `number` (default): INTEGER values come as number where safe, else bigint. `bigint`: always bigint, so that
+   * INTEGER 1 and REAL 1.0 can be told apart.
+   */
+  readonly integers?: 'number' | 'bigint';
+  /**
+   * `states`: the runner coalesces each part to the last state of each key (c and u become the same upsert, a later
+   * d wins). `changes`: every change in log order, with before images.
+   */
+  readonly wants: 'states' | 'changes';
+  /** Connects, prepares, tells the checkpoint kept in the target (null: none, an empty sink). Called again after an error. */
+  open(context: SinkContext): Promise<Checkpoint | null>;
+  /**
+   * Applies the batch together with `batch.checkpoint`, atomically where the target can. Resolves when durable.
+   * Throws a WaggleError (SINK_*): `retryable` tells the runner whether to back off and try the same batch again.
+   * After a throw the runner calls `close` and `open` before the next `apply`.
+   */
+  apply(batch: Batch): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface SinkContext {
+  /** The sink's name in the configuration: the key of its checkpoint in the target. */
+  readonly name: string;
+  /** The hive's name, for `source.name` of envelopes. */
+  readonly hive: string;
+  readonly logger: Logger;
+  /** Aborted when the daemon stops. */
+  readonly signal: AbortSignal;
+  /** Directory of this sink in the state directory (exists, 0700), for targets that cannot keep a checkpoint. */
+  readonly stateDir: string;
+}
+
+export interface Batch {
+  /**
+   * The changes in order; each part holds some thousand. A transaction can span parts, a part several transactions.
+   * To be iterated once; nothing of it needs to be kept in memory.
+   */
+  readonly parts: AsyncIterable<SinkChange[]>;
+  readonly checkpoint: Checkpoint;
+}
+
+/** A column as the target shall see it, after mapping. */
+export interface SinkColumn {
+  readonly name: string;
+  /** Declared type in the hive ('' if none). */
+  readonly type: string;
+  readonly affinity: Affinity;
+  readonly notNull: boolean;
+  /** DEFAULT of the hive as a constant value; null: none or not constant. */
+  readonly defaultValue: Value;
+  /** True for values that are always 64-bit integers: INTEGER PRIMARY KEY, the added rowid, INTEGER of STRICT tables. */
+  readonly alwaysInteger: boolean;
+}
+
+/**
+ * A table as the target shall see it. One object per (source table version, mapping): compare by identity to notice a
+ * new version. A table without a declared key gets the leading column `waggle_rowid` as its key.
+ */
+export interface SinkTable {
+  /** Name in the target. */
+  readonly name: string;
+  /** Name in the hive. */
+  readonly source: string;
+  readonly columns: readonly SinkColumn[];
+  /** Indexes into `columns`, in key order. Never empty. */
+  readonly key: readonly number[];
+}
+
+export interface SinkRowChange {
+  readonly op: 'c' | 'u' | 'd' | 'r';
+  readonly table: SinkTable;
+  /** Values of the key columns, in key order. */
+  readonly key: readonly Value[];
+  /** Values in column order; null for c and r, and for every op where the sink wants states. */
+  readonly before: readonly Value[] | null;
+  /** Values in column order; null for d. */
+  readonly after: readonly Value[] | null;
+  readonly source: Change;
+}
+
+/** All rows of the table are to go. */
+export interface SinkTruncateChange {
+  readonly op: 't';
+  readonly table: SinkTable;
+  readonly source: Change;
+}
+
+/** Table created (`previous` null), altered, or dropped (`table` null: a sink keeps the empty target table). */
+export interface SinkSchemaChange {
+  readonly op: 's';
+  readonly table: SinkTable | null;
+  readonly previous: SinkTable | null;
+  readonly source: Change;
+}
+
+export type SinkChange = SinkRowChange | SinkTruncateChange | SinkSchemaChange;

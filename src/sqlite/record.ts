@@ -1,0 +1,83 @@
+/**
+ * Records (https://sqlite.org/fileformat2.html#record_format):
+ *
+ *     header size (varint, counts itself) | serial type (varint) a column | values
+ *
+ *     serial type  0 NULL   1..6 integers of 1,2,3,4,6,8 bytes   7 double   8 the integer 0   9 the integer 1
+ *                  10,11 reserved   even ≥ 12 BLOB of (n-12)/2   odd ≥ 13 TEXT of (n-13)/2 bytes
+ *
+ * A record can hold fewer columns than its table (ADD COLUMN does not rewrite rows). Whoever asks knows the defaults.
+ */
+import { canonicalInteger, readVarint, varintEnd } from './varint.ts';
+
+export type RecordValue = null | number | bigint | string | Uint8Array;
+export type RecordEncoding = 'utf8' | 'utf16le' | 'utf16be';
+
+export interface DecodeOptions {
+  readonly encoding: RecordEncoding;
+  /** `bigint`: every INTEGER as bigint; `number`: only those beyond 2^53. */
+  readonly integers: 'number' | 'bigint';
+}
+
+/** A record contradicts its own header. */
+export class RecordError extends Error {
+  override readonly name = 'RecordError';
+}
+
+const CONTENT_BYTES = [0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0];
+
+/** Bytes that a value of this serial type takes in the record's body. */
+export const serialTypeLength = (serialType: number): number =>
+  serialType < 12 ? CONTENT_BYTES[serialType]! : (serialType - 12 - (serialType & 1)) / 2;
+
+/** All values that the record holds. Throws a RecordError when lengths do not fit. BLOBs are views into `record`. */
+export const decodeRecord = (record: Buffer, options: DecodeOptions): RecordValue[] => {
+  const headerSize = readVarint(record, 0);
+  let header = varintEnd;
+  let body = headerSize;
+  if (headerSize < header || headerSize > record.length) throw new RecordError('record header is longer than the record');
+  const values: RecordValue[] = [];
+  while (header < headerSize) {
+    const serialType = readVarint(record, header);
+    header = varintEnd;
+    const length = serialTypeLength(serialType);
+    if (header > headerSize || body + length > record.length) throw new RecordError('record value ends behind the record');
+    values.push(decodeValue(record, body, serialType, length, options));
+    body += length;
+  }
+  return values;
+};
+
+const decodeValue = (record: Buffer, offset: number, serialType: number, length: number, options: DecodeOptions): RecordValue => {
+  if (serialType >= 12) {
+    const end = offset + length;
+    return (serialType & 1) === 0 ? record.subarray(offset, end) : decodeText(record, offset, end, options.encoding);
+  }
+  switch (serialType) {
+    case 0:
+      return null;
+    case 7:
+      return record.readDoubleBE(offset);
+    case 10:
+    case 11:
+      throw new RecordError(`reserved serial type ${serialType}`);
+    case 6: {
+      const value = record.readBigInt64BE(offset);
+      return options.integers === 'bigint' ? value : canonicalInteger(value);
+    }
+    default: {
+      const value = serialType >= 8 ? serialType - 8 : record.readIntBE(offset, length);
+      return options.integers === 'bigint' ? BigInt(value) : value;
+    }
+  }
+};
+
+/** Text in the database's encoding. Invalid sequences become U+FFFD. */
+export const decodeText = (bytes: Buffer, start: number, end: number, encoding: RecordEncoding): string => {
+  if (encoding === 'utf8') return bytes.toString('utf8', start, end);
+  const even = end - ((end - start) & 1);
+  if (encoding === 'utf16le') return bytes.toString('utf16le', start, even).toWellFormed();
+  const swapped = Buffer.from(bytes.subarray(start, even));
+  swapped.swap16();
+  return swapped.toString('utf16le').toWellFormed();
+};

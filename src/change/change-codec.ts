@@ -26,6 +26,8 @@ const OP_S = 5;
 const OLD_ROWID = 0x10;
 const PREVIOUS = 0x20;
 
+const EMPTY = Buffer.alloc(0);
+
 /** Bytes after which a part is closed. A single larger change makes a larger part. */
 export const PART_BYTES = 256 * 1024;
 
@@ -33,7 +35,7 @@ export const PART_BYTES = 256 * 1024;
 export class ChangeWriter {
   count = 0;
   readonly #parts: Buffer[] = [];
-  #buffer = Buffer.allocUnsafe(4096);
+  #buffer: Buffer = EMPTY;
   #length = 0;
 
   create(table: number, rowid: Rowid, record: Uint8Array): void {
@@ -86,7 +88,8 @@ export class ChangeWriter {
     if (this.#length >= PART_BYTES) this.#close();
     const needed = this.#length + 1 + varintLength(table) + bytes;
     if (needed > this.#buffer.length) {
-      const grown = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 2, PART_BYTES * 2)));
+      // Most transactions are small: the first buffer comes out of Node's pool.
+      const grown = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 4, PART_BYTES + PART_BYTES / 4)));
       this.#buffer.copy(grown, 0, 0, this.#length);
       this.#buffer = grown;
     }
@@ -108,7 +111,7 @@ export class ChangeWriter {
   #close(): void {
     if (this.#length === 0) return;
     this.#parts.push(this.#buffer.subarray(0, this.#length));
-    this.#buffer = Buffer.allocUnsafe(4096);
+    this.#buffer = EMPTY;
     this.#length = 0;
   }
 }
@@ -129,6 +132,57 @@ const readStoredRowid = (buffer: Buffer, offset: number): Rowid => {
   return buffer.readBigInt64BE(offset);
 };
 
+/** One stored change, undecoded. Parsed in place again and again; `before` and `after` are views of the part. */
+export class RawChange {
+  op: 'c' | 'u' | 'd' | 't' | 's' = 'c';
+  /** `table` is an index into the previous catalog. */
+  previous = false;
+  table = 0;
+  rowid: Rowid = 0;
+  oldRowid: Rowid = 0;
+  before: Buffer = EMPTY;
+  after: Buffer = EMPTY;
+
+  /** Parses the change at `offset` of a part; returns the offset behind it. */
+  parse(part: Buffer, offset: number): number {
+    const head = part[offset]!;
+    this.previous = (head & PREVIOUS) !== 0;
+    this.table = readVarint(part, offset + 1);
+    let at = varintEnd;
+    switch (head & 0x0f) {
+      case OP_C:
+        this.op = 'c';
+        this.rowid = this.oldRowid = readStoredRowid(part, at);
+        this.after = readBytes(part, at + 8);
+        return bytesEnd;
+      case OP_D:
+        this.op = 'd';
+        this.rowid = this.oldRowid = readStoredRowid(part, at);
+        this.before = readBytes(part, at + 8);
+        return bytesEnd;
+      case OP_U:
+        this.op = 'u';
+        this.rowid = this.oldRowid = readStoredRowid(part, at);
+        at += 8;
+        if ((head & OLD_ROWID) !== 0) {
+          this.oldRowid = readStoredRowid(part, at);
+          at += 8;
+        }
+        this.before = readBytes(part, at);
+        this.after = readBytes(part, bytesEnd);
+        return bytesEnd;
+      case OP_T:
+        this.op = 't';
+        return at;
+      case OP_S:
+        this.op = 's';
+        return at;
+      default:
+        throw new RangeError(`unknown change op ${head}`);
+    }
+  }
+}
+
 /** What the decoder of one transaction needs beside its bytes. */
 export interface DecodeContext {
   readonly transaction: TransactionInfo;
@@ -141,6 +195,7 @@ export interface DecodeContext {
 export class ChangeDecoder {
   readonly #context: DecodeContext;
   readonly #collectionOrders = new Map<string, number>();
+  readonly #raw = new RawChange();
   #seq: number;
 
   constructor(context: DecodeContext) {
@@ -150,69 +205,37 @@ export class ChangeDecoder {
 
   /** The part's changes. Rows are views of `part`: do not reuse the buffer while they live. */
   decode(part: Buffer): Change[] {
-    const { catalog, previousCatalog, transaction } = this.#context;
     const changes: Change[] = [];
-    let offset = 0;
-    while (offset < part.length) {
-      const head = part[offset]!;
-      const index = readVarint(part, offset + 1);
-      offset = varintEnd;
-      const previous = (head & PREVIOUS) !== 0;
-      const table = (previous ? previousCatalog : catalog).tables[index]!;
-      const seq = this.#seq++;
-      const placed = { seq, transaction, collectionOrder: this.#count(table.name) };
-      switch (head & 0x0f) {
-        case OP_C: {
-          const rowid = readStoredRowid(part, offset);
-          const record = readBytes(part, offset + 8);
-          offset = bytesEnd;
-          changes.push({ op: 'c', ...placed, table, before: null, after: new Row(table, rowid, record, catalog.encoding) });
-          break;
-        }
-        case OP_U: {
-          const rowid = readStoredRowid(part, offset);
-          offset += 8;
-          let oldRowid = rowid;
-          if ((head & OLD_ROWID) !== 0) {
-            oldRowid = readStoredRowid(part, offset);
-            offset += 8;
-          }
-          const before = readBytes(part, offset);
-          const after = readBytes(part, bytesEnd);
-          offset = bytesEnd;
-          const oldTable = this.#previousOf(table);
-          changes.push({
-            op: 'u',
-            ...placed,
-            table,
-            before: new Row(oldTable, oldRowid, before, previousCatalog.encoding),
-            after: new Row(table, rowid, after, catalog.encoding),
-          });
-          break;
-        }
-        case OP_D: {
-          const rowid = readStoredRowid(part, offset);
-          const record = readBytes(part, offset + 8);
-          offset = bytesEnd;
-          const oldTable = previous ? table : this.#previousOf(table);
-          changes.push({ op: 'd', ...placed, table: oldTable, before: new Row(oldTable, rowid, record, previousCatalog.encoding), after: null });
-          break;
-        }
-        case OP_T:
-          changes.push({ op: 't', ...placed, table });
-          break;
-        case OP_S:
-          changes.push(
-            previous
-              ? { op: 's', ...placed, name: table.name, table: null, previous: table }
-              : { op: 's', ...placed, name: table.name, table, previous: findTable(previousCatalog, table.name) ?? null },
-          );
-          break;
-        default:
-          throw new RangeError(`unknown change op ${head}`);
-      }
+    for (let offset = 0; offset < part.length; ) {
+      offset = this.#raw.parse(part, offset);
+      changes.push(this.#change(this.#raw));
     }
     return changes;
+  }
+
+  #change(raw: RawChange): Change {
+    const { catalog, previousCatalog, transaction } = this.#context;
+    const table = (raw.previous ? previousCatalog : catalog).tables[raw.table];
+    if (table === undefined) throw new RangeError(`change of a table that its catalog does not have: ${raw.table}`);
+    const placed = { seq: this.#seq++, transaction, collectionOrder: this.#count(table.name) };
+    switch (raw.op) {
+      case 'c':
+        return { op: 'c', ...placed, table, before: null, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+      case 'u': {
+        const before = new Row(this.#previousOf(table), raw.oldRowid, raw.before, previousCatalog.encoding);
+        return { op: 'u', ...placed, table, before, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+      }
+      case 'd': {
+        const old = raw.previous ? table : this.#previousOf(table);
+        return { op: 'd', ...placed, table: old, before: new Row(old, raw.rowid, raw.before, previousCatalog.encoding), after: null };
+      }
+      case 't':
+        return { op: 't', ...placed, table };
+      case 's':
+        return raw.previous
+          ? { op: 's', ...placed, name: table.name, table: null, previous: table }
+          : { op: 's', ...placed, name: table.name, table, previous: findTable(previousCatalog, table.name) ?? null };
+    }
   }
 
   #previousOf(table: Table): Table {

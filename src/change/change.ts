@@ -35,13 +35,24 @@ export interface TransactionInfo {
   readonly recovered: boolean;
 }
 
+/** Where and when an existing row was read: it shows the state behind `seq`. */
+export interface SnapshotPoint {
+  readonly seq: number;
+  /** Txid of `seq`; '' in a log without transactions. */
+  readonly txid: string;
+  /** Microseconds since 1970. */
+  readonly timestampUs: number;
+}
+
 interface Placed {
-  /** Number in the log. Null only for `r`. */
+  /** Number in the log. Null only outside the log: for `r`, and for the `t` and `s` that a first fill makes. */
   readonly seq: number | null;
-  /** Null only for `r`. */
+  /** Null with `seq`. */
   readonly transaction: TransactionInfo | null;
   /** Counts the changes of the same table in its transaction, from 1. 0 for `r`. */
   readonly collectionOrder: number;
+  /** Present exactly where `transaction` is null. */
+  readonly snapshot?: SnapshotPoint;
 }
 
 /** One row's change. `u` keeps the key: a changed key is a `d` and a `c`. `r` is an existing row of a snapshot. */

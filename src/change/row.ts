@@ -1,5 +1,6 @@
 /** A row as the SQLite record it is, decoded when somebody asks. */
 import { decodeRecord } from '../sqlite/record.ts';
+import { canonicalInteger } from '../sqlite/varint.ts';
 import type { Rowid, Table, TextEncoding, Value } from './table.ts';
 
 export class Row {
@@ -27,7 +28,7 @@ export class Row {
     if (values.length > columns.length) values.length = columns.length;
     for (let index = 0; index < columns.length; index += 1) {
       const column = columns[index]!;
-      if (index >= values.length) values.push(integers === 'bigint' ? exactDefault(column.defaultValue) : column.defaultValue);
+      if (index >= values.length) values.push(defaultAs(column.defaultValue, integers));
       else if (column.affinity === 'REAL' && typeof values[index] === 'bigint') values[index] = Number(values[index]);
     }
     if (rowidAlias !== -1) values[rowidAlias] = integers === 'bigint' ? BigInt(this.rowid) : this.rowid;
@@ -35,5 +36,5 @@ export class Row {
   }
 }
 
-// Defaults are kept in the `number` form of integers; REAL defaults that are whole numbers keep their column's affinity.
-const exactDefault = (value: Value): Value => (typeof value === 'number' && Number.isSafeInteger(value) ? BigInt(value) : value);
+const defaultAs = (value: Value, integers: 'number' | 'bigint'): Value =>
+  typeof value === 'bigint' && integers === 'number' ? canonicalInteger(value) : value;

@@ -25,7 +25,7 @@ export interface Column {
   readonly notNull: boolean;
   /** The DEFAULT clause's expression text, or null. */
   readonly defaultSql: string | null;
-  /** What a record that is too short to hold the column means (the constant DEFAULT after affinity; else null). */
+  /** What a record that is too short to hold the column means (the constant DEFAULT after affinity; else null). INTEGER as bigint. */
   readonly defaultValue: Value;
   /** Place in the declared PRIMARY KEY, from 1; 0 if not in it. */
   readonly keyOrdinal: number;
@@ -46,6 +46,11 @@ export interface Table {
   readonly references: readonly string[];
   /** The CREATE TABLE statement. */
   readonly sql: string;
+  /**
+   * Catalog version at which rows last changed their rowid without a change to tell (a rebuilt table, VACUUM):
+   * whoever reads the table in rowid order over several versions starts again when this differs.
+   */
+  readonly generation: number;
 }
 
 /** All captured tables at one version of the schema. */

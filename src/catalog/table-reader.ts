@@ -1,0 +1,160 @@
+/**
+ * Tables as SQLite itself describes them: the hive's CREATE statements run in an empty in-memory database, whose PRAGMAs
+ * tell columns, keys, defaults and foreign keys. There is no SQL parser of ours.
+ */
+import Database from 'better-sqlite3';
+import type { Affinity, Column, Table, Value } from '../change/table.ts';
+import { WaggleError } from '../support/errors.ts';
+import type { SchemaRow } from './schema-rows.ts';
+
+/** A captured table and where its tree begins. */
+export interface RootedTable {
+  readonly table: Table;
+  readonly root: number;
+}
+
+/** Whether a table is captured. Never asked for SQLite's own tables, virtual tables and their shadow tables. */
+export type TableFilter = (name: string) => boolean;
+
+interface TableListRow {
+  readonly name: string;
+  readonly type: 'table' | 'view' | 'shadow' | 'virtual';
+  readonly wr: 0 | 1;
+  readonly strict: 0 | 1;
+}
+
+interface ColumnRow {
+  readonly name: string;
+  readonly type: string;
+  readonly notnull: 0 | 1;
+  readonly dflt_value: string | null;
+  readonly pk: number;
+  /** 0 plain, 1 hidden, 2 virtual generated, 3 stored generated. */
+  readonly hidden: 0 | 1 | 2 | 3;
+}
+
+/**
+ * The captured tables of a schema, in schema order. `generation` is 0 in all of them: the caller knows better.
+ * Throws TABLE_WITHOUT_ROWID for a captured table of that kind and CATALOG_UNREADABLE for a statement that SQLite refuses.
+ */
+export const readTables = (rows: readonly SchemaRow[], captured: TableFilter): RootedTable[] => {
+  using database = openScratch();
+  const { scratch } = database;
+  const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
+  // Virtual tables first: they create their shadow tables themselves, and SQLite then knows them as such.
+  for (const row of tables) if (row.root === 0) createVirtual(scratch, row);
+  const known = new Set(tableList(scratch).map((table) => table.name));
+  for (const row of tables) if (row.root !== 0 && !known.has(row.name)) create(scratch, row, captured);
+
+  const listed = new Map(tableList(scratch).map((table) => [table.name, table]));
+  const result: RootedTable[] = [];
+  for (const row of tables) {
+    const entry = listed.get(row.name);
+    if (row.root === 0 || entry === undefined || entry.type !== 'table' || !captured(row.name)) continue;
+    if (entry.wr === 1) throw new WaggleError('TABLE_WITHOUT_ROWID', `table "${row.name}" is WITHOUT ROWID, which this version cannot capture`);
+    result.push({ table: describe(scratch, row, entry.strict === 1), root: row.root });
+  }
+  return result;
+};
+
+const openScratch = (): { scratch: Database.Database } & Disposable => {
+  const scratch = new Database(':memory:');
+  scratch.pragma('foreign_keys = OFF');
+  return { scratch, [Symbol.dispose]: () => void scratch.close() };
+};
+
+const tableList = (scratch: Database.Database): TableListRow[] => scratch.pragma('main.table_list') as TableListRow[];
+
+const createVirtual = (scratch: Database.Database, row: SchemaRow): void => {
+  try {
+    scratch.exec(row.sql!);
+  } catch (error) {
+    // A module that is not compiled in here: its shadow tables then look like plain tables and are captured as such.
+    if (!(error instanceof Database.SqliteError)) throw error;
+  }
+};
+
+const create = (scratch: Database.Database, row: SchemaRow, captured: TableFilter): void => {
+  try {
+    scratch.exec(row.sql!);
+  } catch (error) {
+    if (!captured(row.name)) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new WaggleError('CATALOG_UNREADABLE', `SQLite does not accept the definition of table "${row.name}": ${reason}`, { cause: error });
+  }
+};
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+const describe = (scratch: Database.Database, row: SchemaRow, strict: boolean): Table => {
+  const rows = (scratch.pragma(`main.table_xinfo(${quoted(row.name)})`) as ColumnRow[]).filter((column) => column.hidden !== 2);
+  const columns = rows.map((column) => describeColumn(scratch, column, strict));
+  const key = columns
+    .map((column, index) => ({ ordinal: column.keyOrdinal, index }))
+    .filter((entry) => entry.ordinal > 0)
+    .sort((a, b) => a.ordinal - b.ordinal)
+    .map((entry) => entry.index);
+  const references = (scratch.pragma(`main.foreign_key_list(${quoted(row.name)})`) as { table: string }[]).map((fk) => fk.table);
+  return {
+    name: row.name,
+    columns,
+    key,
+    rowidAlias: findRowidAlias(scratch, row.name, columns, key),
+    strict,
+    references: [...new Set(references)],
+    sql: row.sql!,
+    generation: 0,
+  };
+};
+
+/**
+ * The INTEGER PRIMARY KEY column, unless SQLite made an index for it (`INTEGER PRIMARY KEY DESC` is no alias:
+ * https://sqlite.org/lang_createtable.html#rowids_and_the_integer_primary_key).
+ */
+const findRowidAlias = (scratch: Database.Database, name: string, columns: readonly Column[], key: readonly number[]): number => {
+  if (key.length !== 1 || columns[key[0]!]!.type.toUpperCase() !== 'INTEGER') return -1;
+  const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { origin: string }[];
+  return indexes.some((index) => index.origin === 'pk') ? -1 : key[0]!;
+};
+
+const describeColumn = (scratch: Database.Database, column: ColumnRow, strict: boolean): Column => {
+  const generated = column.hidden === 3;
+  return {
+    name: column.name,
+    type: column.type,
+    affinity: affinityOf(column.type, strict),
+    notNull: column.notnull === 1,
+    defaultSql: column.dflt_value,
+    defaultValue: column.dflt_value === null || generated ? null : defaultValue(scratch, column.type, column.dflt_value, strict),
+    keyOrdinal: column.pk,
+    generated,
+  };
+};
+
+/** Affinity of a declared type (https://sqlite.org/datatype3.html#determination_of_column_affinity). */
+const affinityOf = (type: string, strict: boolean): Affinity => {
+  const upper = type.toUpperCase();
+  if (strict && upper === 'ANY') return 'BLOB';
+  if (upper.includes('INT')) return 'INTEGER';
+  if (upper.includes('CHAR') || upper.includes('CLOB') || upper.includes('TEXT')) return 'TEXT';
+  if (upper === '' || upper.includes('BLOB')) return 'BLOB';
+  if (upper.includes('REAL') || upper.includes('FLOA') || upper.includes('DOUB')) return 'REAL';
+  return 'NUMERIC';
+};
+
+/**
+ * What a row that is older than the column holds in it. SQLite itself answers: the column is added to a table with a row.
+ * It refuses where the default is not constant, and then no row can be older than the column either.
+ */
+const defaultValue = (scratch: Database.Database, type: string, sql: string, strict: boolean): Value => {
+  scratch.exec(`CREATE TABLE temp.older(x INT)${strict ? ' STRICT' : ''}; INSERT INTO temp.older VALUES(1)`);
+  try {
+    scratch.exec(`ALTER TABLE temp.older ADD COLUMN y ${type === '' ? '' : quoted(type)} DEFAULT ${sql}`);
+    return scratch.prepare<[], Value>('SELECT y FROM temp.older').pluck().safeIntegers().get() ?? null;
+  } catch (error) {
+    if (!(error instanceof Database.SqliteError)) throw error;
+    return null;
+  } finally {
+    scratch.exec('DROP TABLE temp.older');
+  }
+};

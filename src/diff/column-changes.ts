@@ -1,0 +1,47 @@
+/** What became of a table's columns between two versions of the schema, and whether a row says the same under both. */
+import { Row } from '../change/row.ts';
+import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
+
+/** The row format is the same: records can be compared as bytes. */
+export const sameColumns = (before: Table, after: Table): boolean =>
+  before.columns.length === after.columns.length &&
+  before.rowidAlias === after.rowidAlias &&
+  before.columns.every((column, index) => column.name === after.columns[index]!.name && sameContent(column, after.columns[index]!));
+
+/**
+ * For each new column the place of its old self, or -1. Columns keep their identity by name; where the columns are the same
+ * but for names that did not exist before, they were renamed (ALTER TABLE RENAME COLUMN). Two columns that swapped
+ * their names are not renamed: the values moved.
+ */
+export const matchColumns = (before: Table, after: Table): number[] => {
+  const oldNames = new Map(before.columns.map((column, index) => [column.name, index]));
+  const renamed =
+    before.columns.length === after.columns.length &&
+    before.columns.every((column, index) => {
+      const now = after.columns[index]!;
+      return sameContent(column, now) && (column.name === now.name || !oldNames.has(now.name));
+    });
+  return after.columns.map((column, index) => (renamed ? index : (oldNames.get(column.name) ?? -1)));
+};
+
+/** Only names differ, and each column stands where it stood: rows need not be read to know that they are the same. */
+export const onlyRenamed = (before: Table, after: Table): boolean =>
+  before.columns.length === after.columns.length &&
+  before.rowidAlias === after.rowidAlias &&
+  matchColumns(before, after).every((old, index) => old === index);
+
+const sameContent = (a: Column, b: Column): boolean =>
+  a.affinity === b.affinity && a.keyOrdinal === b.keyOrdinal && a.generated === b.generated && sameValue(a.defaultValue, b.defaultValue);
+
+/** Compares rows decoded, column by column, each under its own version. A new column was NULL before; a dropped one does not count. */
+export const rowComparison = (before: Table, after: Table, encoding: TextEncoding): ((rowid: Rowid, old: Buffer, now: Buffer) => boolean) => {
+  const places = matchColumns(before, after);
+  return (rowid, old, now) => {
+    const oldValues = new Row(before, rowid, old, encoding).values('bigint');
+    const newValues = new Row(after, rowid, now, encoding).values('bigint');
+    return newValues.every((value, index) => sameValue(places[index] === -1 ? null : (oldValues[places[index]!] ?? null), value));
+  };
+};
+
+const sameValue = (a: Value, b: Value): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : Object.is(a, b);

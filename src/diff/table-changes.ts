@@ -1,0 +1,123 @@
+/**
+ * The changes of one table in one transaction, collected in two lanes: what creates or updates, and what deletes
+ * (DESIGN: creates and updates parents first, then deletes children first).
+ *
+ * Rows are found by rowid, events go by the declared key. So for a table with a declared key that is not the rowid:
+ * a row whose key changed is a delete and a create, and a delete and a create of the same key (REPLACE, rebuilt tables,
+ * VACUUM's renumbering) join to an update, or to nothing if the row is the same.
+ */
+import { ChangeWriter, RawChange } from '../change/change-codec.ts';
+import type { Rowid, Table } from '../change/table.ts';
+import type { RowVisitor } from './leaf-merge.ts';
+import { rowKey } from './row-key.ts';
+
+export interface TableChangesOptions {
+  /** Index in the new catalog. */
+  readonly index: number;
+  readonly table: Table;
+  /** The table before; differs from `table` where the transaction changed its columns. */
+  readonly previous: Table;
+  /** Whether two records of the same row (before, after) say the same; null: bytes decide. */
+  readonly sameRow: ((rowid: Rowid, before: Buffer, after: Buffer) => boolean) | null;
+}
+
+export class TableChanges implements RowVisitor {
+  readonly index: number;
+  readonly table: Table;
+  /** Some row changed its rowid and nothing else: no change tells of it. */
+  movedSilently = false;
+  readonly #previous: Table;
+  readonly #keyed: boolean;
+  readonly #sameRow: TableChangesOptions['sameRow'];
+  #upserts = new ChangeWriter();
+  #deletes = new ChangeWriter();
+
+  constructor({ index, table, previous, sameRow }: TableChangesOptions) {
+    this.index = index;
+    this.table = table;
+    this.#previous = previous;
+    this.#sameRow = sameRow;
+    this.#keyed = table.key.length > 0 && table.rowidAlias === -1;
+  }
+
+  created(rowid: Rowid, record: Buffer): void {
+    this.#upserts.create(this.index, rowid, record);
+  }
+
+  deleted(rowid: Rowid, record: Buffer): void {
+    this.#deletes.delete(this.index, rowid, record, false);
+  }
+
+  updated(rowid: Rowid, before: Buffer, after: Buffer): void {
+    if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.table, rowid, after)) {
+      this.#deletes.delete(this.index, rowid, before, false);
+      this.#upserts.create(this.index, rowid, after);
+    } else if (this.#sameRow === null || !this.#sameRow(rowid, before, after)) {
+      this.#upserts.update(this.index, { rowid, oldRowid: rowid, before, after });
+    }
+  }
+
+  /** Both lanes, joined by key. Call once, when all rows were visited. */
+  finish(): { upserts: ChangeWriter; deletes: ChangeWriter } {
+    if (this.#keyed && this.#upserts.count > 0 && this.#deletes.count > 0) this.#join();
+    return { upserts: this.#upserts, deletes: this.#deletes };
+  }
+
+  #join(): void {
+    const gone = new Map<string, GoneRow>();
+    const goneByRowid = new Map<Rowid, GoneRow>();
+    forEachChange(this.#deletes, (raw) => {
+      const row = { rowid: raw.rowid, record: raw.before, taken: false };
+      gone.set(rowKey(this.#previous, raw.rowid, raw.before), row);
+      goneByRowid.set(raw.rowid, row);
+    });
+    const upserts = new ChangeWriter();
+    // First all joins by key; only a delete that none of them took can stand beside the create of its rowid.
+    const created: { rowid: Rowid; record: Buffer }[] = [];
+    forEachChange(this.#upserts, (raw) => {
+      if (raw.op === 'u') {
+        upserts.update(this.index, { rowid: raw.rowid, oldRowid: raw.oldRowid, before: raw.before, after: raw.after });
+        return;
+      }
+      const row = gone.get(rowKey(this.table, raw.rowid, raw.after));
+      if (row === undefined || row.taken) {
+        created.push({ rowid: raw.rowid, record: raw.after });
+        return;
+      }
+      row.taken = true;
+      const same = this.#sameRow === null ? row.record.equals(raw.after) : this.#sameRow(raw.rowid, row.record, raw.after);
+      if (same) this.movedSilently ||= row.rowid !== raw.rowid;
+      else upserts.update(this.index, { rowid: raw.rowid, oldRowid: row.rowid, before: row.record, after: raw.after });
+    });
+    for (const { rowid, record } of created) {
+      const row = goneByRowid.get(rowid);
+      if (row !== undefined && !row.taken) {
+        row.taken = true;
+        upserts.delete(this.index, rowid, row.record, false);
+      }
+      upserts.create(this.index, rowid, record);
+    }
+    const deletes = new ChangeWriter();
+    for (const row of gone.values()) {
+      if (!row.taken) deletes.delete(this.index, row.rowid, row.record, false);
+    }
+    this.#upserts = upserts;
+    this.#deletes = deletes;
+  }
+}
+
+interface GoneRow {
+  readonly rowid: Rowid;
+  readonly record: Buffer;
+  taken: boolean;
+}
+
+const forEachChange = (writer: ChangeWriter, visit: (raw: RawChange) => void): void => {
+  const raw = new RawChange();
+  for (const part of writer.parts()) {
+    for (let offset = 0; offset < part.length; ) {
+      offset = raw.parse(part, offset);
+      visit(raw);
+    }
+  }
+};

@@ -1,0 +1,240 @@
+/**
+ * Pages → row changes: the one comparison that serves a transaction, the recovery after a gap (mirror against hive) and,
+ * with an empty mirror, the first state.
+ *
+ *     changed pages ──► by tree (page map) ──► sqlite_schema first: what became of the tables
+ *                   ──► a table whose place and columns stayed: its changed leaves (tree-membership, leaf-merge)
+ *                   ──► a table that was created, moved or altered: all its rows
+ *                   ──► joined by key (table-changes), ordered by foreign keys, written as one list
+ *
+ * `diff` returns with the page map and the schema moved on. After a throw the object must not be used again.
+ */
+import { ChangeWriter } from '../change/change-codec.ts';
+import type { TextEncoding } from '../change/table.ts';
+import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
+import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
+import type { TableFilter } from '../catalog/table-reader.ts';
+import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { PageCorruption } from '../sqlite/btree-page.ts';
+import { RecordError } from '../sqlite/record.ts';
+import { WaggleError } from '../support/errors.ts';
+import { onlyRenamed, rowComparison, sameColumns } from './column-changes.ts';
+import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
+import type { PageImages } from './page-images.ts';
+import { TableChanges } from './table-changes.ts';
+import { findMembership } from './tree-membership.ts';
+import { forEachRow, leavesOf } from './tree-scan.ts';
+
+export interface TransactionChanges {
+  readonly changes: ChangeWriter;
+  readonly previous: Schema;
+  /** The same object as `previous` where no version of the catalog was made. */
+  readonly schema: Schema;
+}
+
+export interface TransactionDiffOptions {
+  readonly schema: Schema;
+  readonly map: PageMap;
+  readonly usableSize: number;
+  readonly encoding: TextEncoding;
+  readonly captured: TableFilter;
+}
+
+export class TransactionDiff {
+  readonly #map: PageMap;
+  readonly #usableSize: number;
+  readonly #encoding: TextEncoding;
+  readonly #captured: TableFilter;
+  #schema: Schema;
+
+  constructor({ schema, map, usableSize, encoding, captured }: TransactionDiffOptions) {
+    this.#schema = schema;
+    this.#map = map;
+    this.#usableSize = usableSize;
+    this.#encoding = encoding;
+    this.#captured = captured;
+  }
+
+  get schema(): Schema {
+    return this.#schema;
+  }
+
+  /** `changed`: the pages written by the transaction, each once. Throws HIVE_CORRUPT and the catalog's errors. */
+  diff(changed: readonly number[], images: PageImages): TransactionChanges {
+    const previous = this.#schema;
+    const byTree = this.#groupByTree(changed);
+    const schemaPages = byTree.get(SCHEMA_TREE);
+    const edit = new PageMapEdit();
+    let schema = previous;
+    if (schemaPages !== undefined) schema = this.#nextSchema(schemaPages, images, edit);
+
+    const rewritten: TrackedTable[] = [];
+    const found = new Map<string, TableChanges>();
+    for (const entry of schema.tables) {
+      const old = previous.byName.get(entry.table.name);
+      const pages = byTree.get(entry.tree);
+      if (old === undefined || old.root !== entry.root || !this.#isSameTable(old, entry, pages)) {
+        found.set(entry.table.name, this.#compareWhole(old, entry, images));
+        rewritten.push(entry);
+      } else if (pages !== undefined) {
+        found.set(entry.table.name, this.#comparePages(entry, pages, images, edit));
+      }
+    }
+    const dropped = schema === previous ? [] : previous.tables.filter((entry) => !schema.byName.has(entry.table.name));
+
+    const changes = new ChangeWriter();
+    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, changes);
+    const moved = writeRowChanges(schema, found, changes);
+    if (moved.size > 0) schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
+
+    this.#moveMap({ edit, dropped, rewritten, images });
+    this.#schema = schema;
+    return { changes, previous, schema };
+  }
+
+  #groupByTree(changed: readonly number[]): Map<number, number[]> {
+    const byTree = new Map<number, number[]>();
+    for (const page of changed) {
+      const tree = this.#map.treeOf(page);
+      if (tree === 0) continue;
+      const pages = byTree.get(tree);
+      if (pages === undefined) byTree.set(tree, [page]);
+      else pages.push(page);
+    }
+    return byTree;
+  }
+
+  /** The schema after the transaction; the same object if no captured table changed in it. */
+  #nextSchema(pages: number[], images: PageImages, edit: PageMapEdit): Schema {
+    const previous = this.#schema;
+    return guarded('sqlite_schema', () => {
+      let any = false;
+      const note = (): void => void (any = true);
+      this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, edit, visitor: { created: note, updated: note, deleted: note } });
+      if (!any) return previous;
+      const rows = readSchemaRows((page) => images.newPage(page), this.#usableSize, this.#encoding);
+      const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding: this.#encoding, captured: this.#captured, previous });
+      return sameTables(previous, schema) ? previous : schema;
+    });
+  }
+
+  #isSameTable(old: TrackedTable, now: TrackedTable, pages: number[] | undefined): boolean {
+    if (old === now || sameColumns(old.table, now.table)) return true;
+    // A rename alone rewrites no row, and says so itself.
+    return pages === undefined && onlyRenamed(old.table, now.table);
+  }
+
+  #comparePages(entry: TrackedTable, pages: number[], images: PageImages, edit: PageMapEdit): TableChanges {
+    const visitor = new TableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
+    guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, edit, visitor }));
+    return visitor;
+  }
+
+  #mergePages(options: { tree: number; root: number; pages: number[]; images: PageImages; edit: PageMapEdit; visitor: RowVisitor }): void {
+    const { tree, root, pages, images, edit, visitor } = options;
+    const membership = findMembership(tree, root, pages, this.#map, images);
+    const { touchedChains, oldLeaves, newLeaves } = membership;
+    const merge = new LeafMerge({ tree, usableSize: this.#usableSize, images, edit, touchedChains, visitor, pairs: 'changed' });
+    // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
+    for (const page of membership.removed) edit.clear(page);
+    for (const page of membership.added) edit.claim(page, tree, 0);
+    if (membership.inPlace) for (const leaf of oldLeaves) merge.compareInPlace(leaf);
+    else merge.merge(oldLeaves, newLeaves);
+    if (touchedChains.size === 0) return;
+    const taken = new Set([...oldLeaves, ...newLeaves, ...membership.removed]);
+    for (const leaf of touchedChains.keys()) if (!taken.has(leaf)) merge.compareInPlace(leaf);
+  }
+
+  /** All rows of a table that was created, moved to another root, or whose columns changed. */
+  #compareWhole(old: TrackedTable | undefined, now: TrackedTable, images: PageImages): TableChanges {
+    const before = old?.table ?? now.table;
+    const sameRow = sameColumns(before, now.table)
+      ? (_rowid: unknown, a: Buffer, b: Buffer): boolean => a.equals(b)
+      : rowComparison(before, now.table, this.#encoding);
+    const visitor = new TableChanges({ index: now.index, table: now.table, previous: before, sameRow });
+    guarded(now.table.name, () => {
+      const oldLeaves = old === undefined ? [] : leavesOf(old.root, (page) => images.oldPage(page));
+      const newLeaves = leavesOf(now.root, (page) => images.newPage(page));
+      // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
+      const merge = new LeafMerge({ tree: now.tree, usableSize: this.#usableSize, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' });
+      merge.mergeOrdered(oldLeaves, newLeaves);
+    });
+    return visitor;
+  }
+
+  #moveMap({ edit, dropped, rewritten, images }: { edit: PageMapEdit; dropped: TrackedTable[]; rewritten: TrackedTable[]; images: PageImages }): void {
+    this.#map.ensure(images.newSizePages);
+    for (const entry of dropped) this.#map.clearTree(entry.tree);
+    for (const entry of rewritten) this.#map.clearTree(entry.tree);
+    edit.applyTo(this.#map);
+    for (const entry of rewritten) {
+      guarded(entry.table.name, () => this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
+    }
+  }
+}
+
+/** All rows of sqlite_schema, in rowid order. */
+export const readSchemaRows = (readPage: (page: number) => Buffer, usableSize: number, encoding: TextEncoding): SchemaRow[] => {
+  const rows: SchemaRow[] = [];
+  forEachRow({ root: 1, usableSize, readPage, after: null }, (_rowid, record) => {
+    rows.push(decodeSchemaRow(record, encoding));
+    return true;
+  });
+  return rows;
+};
+
+const sameTables = (a: Schema, b: Schema): boolean =>
+  a.tables.length === b.tables.length &&
+  a.tables.every((entry, index) => {
+    const other = b.tables[index]!;
+    return entry.table.name === other.table.name && entry.root === other.root && entry.table.sql === other.table.sql;
+  });
+
+/** Dropped tables first (all rows gone, then the table), then what was created or altered. */
+const writeSchemaChanges = (previous: Schema, schema: Schema, dropped: readonly TrackedTable[], changes: ChangeWriter): void => {
+  for (const entry of dropped) {
+    changes.truncate(entry.index);
+    changes.schema(entry.index, true);
+  }
+  for (const entry of schema.inForeignKeyOrder()) {
+    if (previous.byName.get(entry.table.name)?.table.sql !== entry.table.sql) changes.schema(entry.index, false);
+  }
+};
+
+/** Creates and updates parents first, then deletes children first. Returns the tables whose rows moved silently. */
+const writeRowChanges = (schema: Schema, found: ReadonlyMap<string, TableChanges>, changes: ChangeWriter): Set<string> => {
+  const moved = new Set<string>();
+  const deletes: ChangeWriter[] = [];
+  const order = found.size > 1 ? schema.inForeignKeyOrder().map((entry) => entry.table.name) : found.keys();
+  for (const name of order) {
+    const table = found.get(name);
+    if (table === undefined) continue;
+    const lanes = table.finish();
+    if (table.movedSilently) moved.add(name);
+    changes.append(lanes.upserts);
+    deletes.push(lanes.deletes);
+  }
+  for (const lane of deletes.reverse()) changes.append(lane);
+  return moved;
+};
+
+/** Within a version that this transaction made anyway. */
+const markMoved = (schema: Schema, moved: ReadonlySet<string>): Schema => {
+  const next = schema.withMoved(moved);
+  const version = schema.catalog.version;
+  const tables = next.tables.map((entry) => ({
+    ...entry,
+    table: moved.has(entry.table.name) ? { ...entry.table, generation: version } : entry.table,
+  }));
+  return new Schema({ ...schema.catalog, tables: tables.map((entry) => entry.table) }, tables);
+};
+
+/** Turns a contradiction in the file into HIVE_CORRUPT that names the table. */
+const guarded = <T>(table: string, work: () => T): T => {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof PageCorruption) && !(error instanceof RecordError)) throw error;
+    throw new WaggleError('HIVE_CORRUPT', `table "${table}": ${error.message}`, { cause: error });
+  }
+};

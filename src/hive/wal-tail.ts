@@ -1,0 +1,285 @@
+/**
+ * The tail: committed transactions of the hive in commit order, from the live WAL and from the keeper's spool.
+ *
+ * A generation of the WAL is read up to the wal-index's mxFrame; it ends where the keeper says that it ended, and only
+ * then does the next one begin (protocol.ts). A batch of frames is accepted if the wal-index header was valid before, each
+ * frame carries the generation's salts, frame mxFrame carries the header's checksum and database size, and the salts are
+ * still the same after the read. After a start the running checksum of every frame is followed until the tail has caught
+ * up once. Nothing past mxFrame is ever looked at.
+ *
+ * Not its business: what the frames mean, and who holds them in place (the keeper).
+ */
+import type { Position } from '../change/change.ts';
+import { openSpoolSegment, type SpoolReader } from '../keeper/spool.ts';
+import { FRAME_HEADER_BYTES, frameChecksum } from '../sqlite/wal.ts';
+import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import { WaggleError } from '../support/errors.ts';
+import { type FrameSource, WalFile } from './wal-file.ts';
+import { WalIndexReader } from './wal-index-reader.ts';
+import { FrameImages, RESIDENT_BYTES, type WalTransaction } from './wal-transaction.ts';
+
+export interface WalTailOptions {
+  readonly hive: string;
+  readonly pageSize: number;
+  /** Everything up to here is taken. With frame 0 the generation's salts are taken from its first frame. */
+  readonly position: Position;
+  /** Number of the position's generation in the keeper's count. */
+  readonly generation: number;
+}
+
+/** Frames [firstFrame, lastFrame] of a generation, copied aside by the keeper. */
+export interface SpooledFrames {
+  readonly generation: number;
+  readonly firstFrame: number;
+  readonly lastFrame: number;
+  readonly path: string;
+}
+
+interface Salts {
+  readonly salt1: number;
+  readonly salt2: number;
+}
+
+/** Frames of a transaction whose commit frame has not been read yet. */
+interface OpenTransaction {
+  readonly images: Map<number, Buffer> | null;
+  readonly frames: Map<number, number>;
+}
+
+export class WalTail implements Disposable {
+  readonly #hive: string;
+  readonly #pageSize: number;
+  readonly #frameBytes: number;
+  readonly #index: WalIndexReader;
+  #wal: WalFile | null = null;
+  #generation: number;
+  #epoch: number;
+  #salts: Salts | null;
+  /** Last frame read, committed or not yet. */
+  #read: number;
+  #taken: Position;
+  /** Last frame of the current generation, once the keeper has told. */
+  #lastFrame: number | null = null;
+  readonly #ends = new Map<number, number>();
+  readonly #spooled: SpooledFrames[] = [];
+  #spool: { frames: SpooledFrames; reader: SpoolReader } | null = null;
+  /** Running checksum of frame `#read`, while every frame's checksum is followed; null: the wal-index vouches. */
+  #running: { checksum1: number; checksum2: number } | null;
+  readonly #frameHeader = Buffer.alloc(FRAME_HEADER_BYTES);
+  #open: OpenTransaction = { images: new Map(), frames: new Map() };
+
+  constructor(options: WalTailOptions) {
+    const { hive, pageSize, position, generation } = options;
+    this.#hive = hive;
+    this.#pageSize = pageSize;
+    this.#frameBytes = FRAME_HEADER_BYTES + pageSize;
+    this.#index = new WalIndexReader(hive);
+    this.#generation = generation;
+    this.#epoch = position.epoch;
+    this.#taken = position;
+    this.#read = position.frame;
+    this.#salts = position.frame === 0 ? null : position;
+    this.#running = position.frame === 0 ? null : position;
+  }
+
+  /** Behind the last transaction that `read` gave. */
+  get position(): Position {
+    return this.#taken;
+  }
+
+  /** The keeper's number of the generation that `position` stands in. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  generationEnded(generation: number, lastFrame: number): void {
+    if (generation === this.#generation) this.#lastFrame = lastFrame;
+    else this.#ends.set(generation, lastFrame);
+  }
+
+  framesSpooled(frames: SpooledFrames): void {
+    this.#spooled.push(frames);
+  }
+
+  /**
+   * The next whole transactions, as many as `maxBytes` of frames hold (at least one if one is there). Empty: nothing new, or the
+   * wal-index is being written, or the WAL was reset and the keeper has not told of it yet.
+   * Throws HIVE_CORRUPT where a checksum fails, PIN_LOST where frames that were there have gone.
+   */
+  read(maxBytes: number): WalTransaction[] {
+    const found: WalTransaction[] = [];
+    while (found.length === 0) {
+      this.#nextGenerations();
+      const ended = this.#lastFrame !== null;
+      const available = ended ? this.#lastFrame! : this.#committedFrames();
+      if (available === null || available <= this.#read) return found;
+      const count = Math.min(available - this.#read, Math.max(1, Math.floor(maxBytes / this.#frameBytes)));
+      if (!this.#readFrames(count, ended, found)) return found;
+      if (this.#read === available) this.#running = null;
+    }
+    return found;
+  }
+
+  [Symbol.dispose](): void {
+    this.#index[Symbol.dispose]();
+    this.#wal?.[Symbol.dispose]();
+    this.#spool?.reader[Symbol.dispose]();
+  }
+
+  /** Moves on to the generation that follows, over empty ones too. */
+  #nextGenerations(): void {
+    while (this.#lastFrame !== null && this.#read >= this.#lastFrame) {
+      this.#generation += 1;
+      this.#epoch += 1;
+      this.#read = 0;
+      this.#salts = null;
+      this.#running = null;
+      this.#taken = { epoch: this.#epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
+      this.#lastFrame = this.#ends.get(this.#generation) ?? null;
+      this.#ends.delete(this.#generation);
+    }
+  }
+
+  /** mxFrame of the live generation, proven; null: ask again later. */
+  #committedFrames(): number | null {
+    const header = this.#index.read();
+    if (header === 'torn' || header === 'uninitialised' || header.mxFrame === 0) return null;
+    if (this.#salts !== null && (header.salt1 !== this.#salts.salt1 || header.salt2 !== this.#salts.salt2)) return null;
+    if (header.mxFrame < this.#read) {
+      throw new WaggleError('PIN_LOST', `the WAL went back from frame ${this.#read} to ${header.mxFrame}`);
+    }
+    if (header.mxFrame === this.#read) return this.#read;
+    if (this.#salts === null) {
+      const begun = this.#beginGeneration(header);
+      if (!begun) return null;
+    }
+    return this.#isLastFrame(header) ? header.mxFrame : null;
+  }
+
+  /** An epoch starts at the first frame whose salts match both the WAL's header and the wal-index. */
+  #beginGeneration(header: WalIndexHeader): boolean {
+    this.#reopenWal();
+    const wal = this.#wal?.readHeader() ?? null;
+    if (wal === null || wal.salt1 !== header.salt1 || wal.salt2 !== header.salt2) return false;
+    this.#salts = { salt1: header.salt1, salt2: header.salt2 };
+    return true;
+  }
+
+  /** Frame mxFrame is the commit frame that the header speaks of. */
+  #isLastFrame(header: WalIndexHeader): boolean {
+    const head = this.#frameHeader;
+    if (this.#wal === null) this.#reopenWal();
+    if (this.#wal?.readFrameHeader(header.mxFrame, head) !== true) return false;
+    return (
+      head.readUInt32BE(4) === header.sizePages &&
+      head.readUInt32BE(8) === header.salt1 &&
+      head.readUInt32BE(12) === header.salt2 &&
+      head.readUInt32BE(16) === header.checksum1 &&
+      head.readUInt32BE(20) === header.checksum2
+    );
+  }
+
+  #reopenWal(): void {
+    this.#wal?.[Symbol.dispose]();
+    this.#wal = WalFile.open(this.#hive, this.#pageSize);
+  }
+
+  /** Reads the next `count` frames and appends the transactions that end in them. False: not to be had now. */
+  #readFrames(count: number, ended: boolean, found: WalTransaction[]): boolean {
+    const first = this.#read + 1;
+    const source = ended ? this.#spoolSource(first) : this.#wal;
+    if (source === null) {
+      throw new WaggleError('PIN_LOST', `frame ${first} of WAL generation ${this.#generation} is neither in the WAL nor in the spool`);
+    }
+    const take = ended ? Math.min(count, this.#spool!.frames.lastFrame - this.#read) : count;
+    // Not pooled: the images stay views of it until the batch is committed.
+    const buffer = Buffer.allocUnsafeSlow(take * this.#frameBytes);
+    if (!source.readFrames(first, take, buffer)) return false;
+    if (!ended && !this.#generationIsLive()) return false;
+    this.#salts ??= { salt1: buffer.readUInt32BE(8), salt2: buffer.readUInt32BE(12) };
+    this.#split(buffer, take, found);
+    return true;
+  }
+
+  #generationIsLive(): boolean {
+    const header = this.#index.read();
+    // A torn header is a commit in progress: a reset would have been published before it.
+    if (header === 'torn') return this.#wal?.readHeader()?.salt1 === this.#salts?.salt1 && this.#wal?.readHeader()?.salt2 === this.#salts?.salt2;
+    return header !== 'uninitialised' && header.salt1 === this.#salts?.salt1 && header.salt2 === this.#salts.salt2;
+  }
+
+  #split(buffer: Buffer, count: number, found: WalTransaction[]): void {
+    const salts = this.#salts!;
+    const bigEndian = this.#running === null ? false : (this.#wal?.readHeader()?.bigEndianChecksums ?? false);
+    for (let index = 0; index < count; index += 1) {
+      const offset = index * this.#frameBytes;
+      const frame = this.#read + 1;
+      if (buffer.readUInt32BE(offset + 8) !== salts.salt1 || buffer.readUInt32BE(offset + 12) !== salts.salt2) {
+        throw new WaggleError('HIVE_CORRUPT', `WAL frame ${frame} carries the salts of another generation`);
+      }
+      if (this.#running !== null) {
+        this.#running = frameChecksum(buffer, offset, this.#pageSize, bigEndian, this.#running);
+        if (this.#running.checksum1 !== buffer.readUInt32BE(offset + 16) || this.#running.checksum2 !== buffer.readUInt32BE(offset + 20)) {
+          throw new WaggleError('HIVE_CORRUPT', `the checksum of WAL frame ${frame} is wrong`);
+        }
+      }
+      const page = buffer.readUInt32BE(offset);
+      const image = buffer.subarray(offset + FRAME_HEADER_BYTES, offset + this.#frameBytes);
+      this.#open.images?.set(page, image);
+      this.#open.frames.set(page, frame);
+      this.#read = frame;
+      const sizePages = buffer.readUInt32BE(offset + 4);
+      if (sizePages !== 0) found.push(this.#commit(frame, sizePages, buffer, offset));
+    }
+    if (this.#open.images !== null && this.#open.frames.size * this.#pageSize > RESIDENT_BYTES) {
+      this.#open = { images: null, frames: this.#open.frames };
+    }
+  }
+
+  #commit(frame: number, sizePages: number, buffer: Buffer, offset: number): WalTransaction {
+    const { images, frames } = this.#open;
+    this.#open = { images: new Map(), frames: new Map() };
+    const checksum1 = buffer.readUInt32BE(offset + 16);
+    const checksum2 = buffer.readUInt32BE(offset + 20);
+    this.#taken = { epoch: this.#epoch, frame, ...this.#salts!, checksum1, checksum2 };
+    const pages = [...frames.keys()];
+    const image = images === null ? this.#largeImages(frames) : (page: number): Buffer => images.get(page)!;
+    return { epoch: this.#epoch, frame, sizePages, checksum1, checksum2, salt1: this.#salts!.salt1, salt2: this.#salts!.salt2, pages, images, image };
+  }
+
+  #largeImages(frames: ReadonlyMap<number, number>): (page: number) => Buffer {
+    const reader = new FrameImages({
+      frames,
+      pageSize: this.#pageSize,
+      source: (frame) => (this.#lastFrame === null ? this.#wal : this.#spoolSource(frame)),
+      stillThere: () => this.#lastFrame !== null || this.#generationIsLive(),
+    });
+    return (page) => reader.image(page);
+  }
+
+  /** The spool segment that holds this frame of the current generation. */
+  #spoolSource(frame: number): FrameSource | null {
+    const holds = (frames: SpooledFrames): boolean =>
+      frames.generation === this.#generation && frames.firstFrame <= frame && frames.lastFrame >= frame;
+    if (this.#spool === null || !holds(this.#spool.frames)) {
+      const frames = this.#spooled.find(holds);
+      if (frames === undefined) return null;
+      const reader = openSpoolSegment(frames.path, { verify: false });
+      if (reader === null) throw new WaggleError('STATE_CORRUPT', `spool segment ${frames.path} cannot be read`);
+      this.#spool?.reader[Symbol.dispose]();
+      this.#spool = { frames, reader };
+    }
+    const { reader } = this.#spool;
+    return { readFrames: (first, count, into) => reader.readFrames(first, count, into) === count * this.#frameBytes };
+  }
+
+  /** Forgets spool segments of generations that are behind. Call when the position is durable. */
+  forgetSpooled(): void {
+    for (let index = this.#spooled.length - 1; index >= 0; index -= 1) {
+      const frames = this.#spooled[index]!;
+      if (frames.generation < this.#generation || (frames.generation === this.#generation && frames.lastFrame <= this.#taken.frame)) {
+        this.#spooled.splice(index, 1);
+      }
+    }
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * Waggle's own page-exact copy of the hive as of the head of the log: where before-images come from, and the rows of
+ * snapshots. On disk (in `<state>/mirror/`):
+ *
+ *     pages      the page file; page p at (p - 1) * page size
+ *     redo-N     batches of page images behind it (redo-segment.ts)
+ *     folded     the last batch that the page file holds, with a checksum
+ *
+ * The order that keeps log and mirror together (DESIGN "Down and up again"): a batch is appended to the redo segment, then
+ * committed in the log, and folded into the page file only when the log is known to be durable. So after any kill
+ * folded ≤ the log's batch id, and the redo chain from folded to it is unbroken; what lies after is cut off.
+ */
+import { closeSync, existsSync, fdatasync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { crc32 } from 'node:zlib';
+import { readFully, replaceFile, syncDirectory, writeFully } from '../support/file.ts';
+import { PageCache } from './page-cache.ts';
+import { RedoSegment } from './redo-segment.ts';
+
+export interface MirrorOptions {
+  readonly directory: string;
+  readonly pageSize: number;
+  /** `fsync`: every batch is durable before `commit` returns. */
+  readonly durability: 'os' | 'fsync';
+  /** Makes everything that the log has durable; called before each fold. */
+  readonly makeLogDurable: () => void;
+  /** Segment size at which a fold begins. Default 32 MiB. */
+  readonly foldBytes?: number;
+  /** Size of the page cache. Default 32 MiB. */
+  readonly cacheBytes?: number;
+}
+
+/** How a page source gives the first state: page by page, 1 … sizePages; the buffer is valid until the next call. */
+export interface FirstState {
+  readonly sizePages: number;
+  readonly batchId: number;
+  readonly page: (page: number) => Buffer;
+}
+
+const datasync = promisify(fdatasync);
+/** Pages that a fold writes without a pause for the thread's other work. */
+const FOLD_SLICE = 128;
+
+export class Mirror implements AsyncDisposable {
+  readonly pageSize: number;
+  sizePages: number;
+  readonly #options: MirrorOptions;
+  readonly #fd: number;
+  readonly #cache: PageCache;
+  readonly #zeros: Buffer;
+  /** Images of transactions that are not in a committed batch yet. */
+  readonly #pending = new Map<number, Buffer>();
+  #active: RedoSegment;
+  #sealed: RedoSegment | null = null;
+  #segmentNumber: number;
+  #lastId: number;
+  #folding: Promise<void> | null = null;
+  #foldError: unknown = null;
+
+  private constructor(options: MirrorOptions, state: { fd: number; sizePages: number; batchId: number }) {
+    this.#options = options;
+    this.pageSize = options.pageSize;
+    this.sizePages = state.sizePages;
+    this.#fd = state.fd;
+    this.#lastId = state.batchId;
+    this.#zeros = Buffer.alloc(options.pageSize);
+    this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 32 * 1024 * 1024) / options.pageSize)));
+    this.#segmentNumber = 1;
+    this.#active = new RedoSegment(join(options.directory, 'redo-1'), options.pageSize);
+  }
+
+  /** Begins anew with the given state; whatever stood in the directory is deleted. Durable when it returns. */
+  static create(options: MirrorOptions, first: FirstState): Mirror {
+    rmSync(options.directory, { recursive: true, force: true });
+    mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    const fd = openSync(join(options.directory, 'pages'), 'w+', 0o600);
+    const pieces = Math.max(1, Math.floor((1024 * 1024) / options.pageSize));
+    const piece = Buffer.allocUnsafe(pieces * options.pageSize);
+    for (let page = 1; page <= first.sizePages; ) {
+      const from = page;
+      let filled = 0;
+      for (; page <= first.sizePages && filled < piece.length; page += 1) filled += first.page(page).copy(piece, filled, 0, options.pageSize);
+      writeFully(fd, piece.subarray(0, filled), (from - 1) * options.pageSize);
+    }
+    fdatasyncSync(fd);
+    writeFolded(options.directory, first.batchId, first.sizePages, options.pageSize);
+    return new Mirror(options, { fd, sizePages: first.sizePages, batchId: first.batchId });
+  }
+
+  /**
+   * Opens the mirror as of the log's batch `batchId`, or tells why it is not valid. Everything up to that batch is
+   * folded at once, so that the redo log starts empty.
+   */
+  static open(options: MirrorOptions, batchId: number): Mirror | { invalid: string } {
+    const { directory, pageSize } = options;
+    const folded = readFolded(directory);
+    if (folded === null || !existsSync(join(directory, 'pages'))) return { invalid: 'there is no mirror, or its state cannot be read' };
+    if (folded.pageSize !== pageSize) return { invalid: 'its page size is another one' };
+    if (folded.batchId > batchId) return { invalid: 'it is ahead of the log' };
+    options.makeLogDurable();
+    const fd = openSync(join(directory, 'pages'), 'r+');
+    const replayed = replay(options, fd, folded, batchId);
+    if ('invalid' in replayed) {
+      closeSync(fd);
+      return replayed;
+    }
+    return new Mirror(options, { fd, sizePages: replayed.sizePages, batchId });
+  }
+
+  /**
+   * The page as of the last staged transaction; zeros past the end. Valid until a few thousand other pages were read.
+   * A page that was staged is valid as long as its buffer.
+   */
+  page(page: number): Buffer {
+    if (page > this.sizePages) return this.#zeros;
+    const pending = this.#pending.get(page);
+    if (pending !== undefined) return pending;
+    const cached = this.#cache.get(page);
+    if (cached !== undefined) return cached;
+    const slot = this.#cache.claim(page);
+    this.#readPage(page, slot);
+    return slot;
+  }
+
+  /** Takes a transaction's images: `page` gives them from now on. The buffers must stay unchanged until `commit`. */
+  stage(images: ReadonlyMap<number, Buffer>, sizePages: number): void {
+    this.#zeroGap(sizePages, (page) => images.has(page));
+    for (const [page, image] of images) this.#pending.set(page, image);
+    this.sizePages = sizePages;
+  }
+
+  /** Appends what was staged as batch `batchId`. */
+  commit(batchId: number): void {
+    if (this.#pending.size > 0) {
+      const pages = [...this.#pending.keys()];
+      this.#append(batchId, pages, (page) => this.#pending.get(page)!);
+    } else {
+      this.#append(batchId, [], () => this.#zeros);
+    }
+    for (const [page, image] of this.#pending) this.#cache.put(page, image);
+    this.#pending.clear();
+  }
+
+  /** Takes and appends one transaction that is too large to be staged. */
+  commitLarge(batchId: number, pages: readonly number[], image: (page: number) => Buffer, sizePages: number): void {
+    const own = new Set(pages);
+    this.#zeroGap(sizePages, (page) => own.has(page));
+    const zeroed = [...this.#pending.keys()].filter((page) => !own.has(page));
+    this.sizePages = sizePages;
+    this.#append(batchId, [...pages, ...zeroed], (page) => (own.has(page) ? image(page) : this.#zeros));
+    this.#pending.clear();
+    this.#cache.clear();
+  }
+
+  /**
+   * Call when the batch is in the log. Starts a fold when the segment has grown, and waits for the running one when the next has
+   * grown as well: redo never grows without bound.
+   */
+  async afterLogCommit(): Promise<void> {
+    if (this.#foldError !== null) throw this.#foldError;
+    const limit = this.#options.foldBytes ?? 32 * 1024 * 1024;
+    if (this.#active.sizeBytes < limit) return;
+    if (this.#folding !== null && this.#active.sizeBytes > limit * 4) await this.#folding;
+    if (this.#folding === null) this.#startFold();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#folding;
+    this.#active[Symbol.dispose]();
+    this.#sealed?.[Symbol.dispose]();
+    closeSync(this.#fd);
+  }
+
+  /** Pages between the old end and the new one that nobody wrote read as zeros, whatever the files hold there. */
+  #zeroGap(sizePages: number, written: (page: number) => boolean): void {
+    for (let page = this.sizePages + 1; page <= sizePages; page += 1) {
+      if (!written(page)) this.#pending.set(page, this.#zeros);
+    }
+  }
+
+  #append(id: number, pages: readonly number[], image: (page: number) => Buffer): void {
+    this.#active.append({ id, previousId: this.#lastId, sizePages: this.sizePages, pages, image });
+    if (this.#options.durability === 'fsync') this.#active.sync();
+    this.#lastId = id;
+  }
+
+  #readPage(page: number, into: Buffer): void {
+    for (const segment of [this.#active, this.#sealed]) {
+      const offset = segment?.offsets.get(page);
+      if (offset !== undefined) {
+        segment!.readPage(offset, into);
+        return;
+      }
+    }
+    const length = readFully(this.#fd, into, this.pageSize, (page - 1) * this.pageSize);
+    if (length < this.pageSize) into.fill(0, length);
+  }
+
+  #startFold(): void {
+    const segment = this.#active;
+    this.#sealed = segment;
+    this.#segmentNumber += 1;
+    this.#active = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber}`), this.pageSize);
+    this.#options.makeLogDurable();
+    const sizePages = this.sizePages;
+    this.#folding = this.#fold(segment, sizePages)
+      .catch((error: unknown) => {
+        this.#foldError = error;
+      })
+      .finally(() => {
+        this.#folding = null;
+      });
+  }
+
+  async #fold(segment: RedoSegment, sizePages: number): Promise<void> {
+    const image = Buffer.allocUnsafe(this.pageSize);
+    let slice = 0;
+    for (const [page, offset] of inPageOrder(segment.offsets)) {
+      segment.readPage(offset, image);
+      writeFully(this.#fd, image, (page - 1) * this.pageSize);
+      slice += 1;
+      if (slice % FOLD_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await datasync(this.#fd);
+    writeFolded(this.#options.directory, segment.lastId, sizePages, this.pageSize);
+    this.#sealed = null;
+    segment.remove();
+  }
+}
+
+const inPageOrder = (offsets: ReadonlyMap<number, number>): [number, number][] => [...offsets].sort((a, b) => a[0] - b[0]);
+
+interface Folded {
+  readonly batchId: number;
+  readonly sizePages: number;
+  readonly pageSize: number;
+}
+
+const writeFolded = (directory: string, batchId: number, sizePages: number, pageSize: number): void => {
+  const text = JSON.stringify({ batchId, sizePages, pageSize });
+  replaceFile(join(directory, 'folded'), Buffer.from(`${text}\n${crc32(text)}\n`), { durable: true });
+};
+
+const readFolded = (directory: string): Folded | null => {
+  let content: string;
+  try {
+    content = readFileSync(join(directory, 'folded'), 'utf8');
+  } catch {
+    // Absent or unreadable: the caller takes a new snapshot, and says so.
+    return null;
+  }
+  const [text, sum] = content.split('\n');
+  return text !== undefined && Number(sum) === crc32(text) ? (JSON.parse(text) as Folded) : null;
+};
+
+/** Folds the unbroken chain of batches folded+1 … batchId into the page file and deletes all segments. */
+const replay = (options: MirrorOptions, fd: number, folded: Folded, batchId: number): { sizePages: number } | { invalid: string } => {
+  const { directory, pageSize } = options;
+  const numbers = readdirSync(directory)
+    .map((name) => /^redo-(\d+)$/.exec(name)?.[1])
+    .filter((number) => number !== undefined)
+    .map(Number)
+    .sort((a, b) => a - b);
+  let reached = folded.batchId;
+  let sizePages = folded.sizePages;
+  const segments = numbers.map((number) => new RedoSegment(join(directory, `redo-${number}`), pageSize));
+  try {
+    const image = Buffer.allocUnsafe(pageSize);
+    for (const segment of segments) {
+      for (let entry = segment.next(); entry !== null && entry.id <= batchId; entry = segment.next()) {
+        segment.accept(entry);
+        if (entry.id <= reached) continue;
+        if (entry.previousId !== reached) return { invalid: `its redo log has a hole behind batch ${reached}` };
+        entry.pages.forEach((page, index) => {
+          segment.readPage(entry.imagesOffset + index * pageSize, image);
+          writeFully(fd, image, (page - 1) * pageSize);
+        });
+        reached = entry.id;
+        sizePages = entry.sizePages;
+      }
+    }
+    if (reached !== batchId) return { invalid: `its redo log ends at batch ${reached}, the log at ${batchId}` };
+    fdatasyncSync(fd);
+    writeFolded(directory, batchId, sizePages, pageSize);
+    for (const segment of segments) segment.remove();
+    segments.length = 0;
+    syncDirectory(directory);
+    return { sizePages };
+  } finally {
+    for (const segment of segments) segment[Symbol.dispose]();
+  }
+};

@@ -30,6 +30,13 @@ export const onlyRenamed = (before: Table, after: Table): boolean =>
   before.rowidAlias === after.rowidAlias &&
   matchColumns(before, after).every((old, index) => old === index);
 
+/** Rows are still told apart by the same columns. If not, the table is another one that took the name. */
+export const sameKey = (before: Table, after: Table): boolean => {
+  if (before.key.length !== after.key.length || (before.rowidAlias === -1) !== (after.rowidAlias === -1)) return false;
+  const places = matchColumns(before, after);
+  return after.key.every((column, ordinal) => places[column] === before.key[ordinal]);
+};
+
 const sameContent = (a: Column, b: Column): boolean =>
   a.affinity === b.affinity && a.keyOrdinal === b.keyOrdinal && a.generated === b.generated && sameValue(a.defaultValue, b.defaultValue);
 

@@ -18,7 +18,7 @@ import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
-import { onlyRenamed, rowComparison, sameColumns } from './column-changes.ts';
+import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { TableChanges } from './table-changes.ts';
@@ -70,8 +70,10 @@ export class TransactionDiff {
 
     const rewritten: TrackedTable[] = [];
     const found = new Map<string, TableChanges>();
+    const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
     for (const entry of schema.tables) {
-      const old = previous.byName.get(entry.table.name);
+      const known = previous.byName.get(entry.table.name);
+      const old = known === undefined || dropped.includes(known) ? undefined : known;
       const pages = byTree.get(entry.tree);
       if (old === undefined || old.root !== entry.root || !this.#isSameTable(old, entry, pages)) {
         found.set(entry.table.name, this.#compareWhole(old, entry, images));
@@ -80,8 +82,6 @@ export class TransactionDiff {
         found.set(entry.table.name, this.#comparePages(entry, pages, images, edit));
       }
     }
-    const dropped = schema === previous ? [] : previous.tables.filter((entry) => !schema.byName.has(entry.table.name));
-
     const changes = new ChangeWriter();
     if (schema !== previous) writeSchemaChanges(previous, schema, dropped, changes);
     const moved = writeRowChanges(schema, found, changes);
@@ -183,6 +183,12 @@ export const readSchemaRows = (readPage: (page: number) => Buffer, usableSize: n
   return rows;
 };
 
+/** Dropped, or its name was taken by a table with another key. */
+const isGone = (entry: TrackedTable, schema: Schema): boolean => {
+  const now = schema.byName.get(entry.table.name);
+  return now === undefined || (now !== entry && !sameKey(entry.table, now.table));
+};
+
 const sameTables = (a: Schema, b: Schema): boolean =>
   a.tables.length === b.tables.length &&
   a.tables.every((entry, index) => {
@@ -194,7 +200,7 @@ const sameTables = (a: Schema, b: Schema): boolean =>
 const writeSchemaChanges = (previous: Schema, schema: Schema, dropped: readonly TrackedTable[], changes: ChangeWriter): void => {
   for (const entry of dropped) {
     changes.truncate(entry.index);
-    changes.schema(entry.index, true);
+    if (!schema.byName.has(entry.table.name)) changes.schema(entry.index, true);
   }
   for (const entry of schema.inForeignKeyOrder()) {
     if (previous.byName.get(entry.table.name)?.table.sql !== entry.table.sql) changes.schema(entry.index, false);

@@ -1,0 +1,60 @@
+/**
+ * Tail, diff and mirror on a hive whose only connection is in this process and never checkpoints: pages → changes, without
+ * keeper, thread and log. (With other processes writing, this would be unsound: closing descriptors drops locks.)
+ */
+import { join } from 'node:path';
+import { Replica } from '../../src/capture/replica.ts';
+import { ChangeDecoder } from '../../src/change/change-codec.ts';
+import type { Change } from '../../src/change/change.ts';
+import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
+import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
+import { WalTail } from '../../src/hive/wal-tail.ts';
+import { Mirror } from '../../src/mirror/mirror.ts';
+
+export class ReplicaProbe implements AsyncDisposable {
+  readonly replica: Replica;
+  readonly tail: WalTail;
+  #batchId = 1;
+  #seq = 1;
+
+  constructor(hive: string, directory: string) {
+    using index = new WalIndexReader(hive);
+    const header = index.read();
+    if (typeof header === 'string') throw new Error(`wal-index is ${header}`);
+    const place = { ...header, complete: false };
+    using snapshot = HiveSnapshot.open(hive, place);
+    const mirror = Mirror.create(
+      { directory: join(directory, 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => {}, foldBytes: 256 * 1024, cacheBytes: 64 * header.pageSize },
+      { sizePages: snapshot.sizePages, batchId: 1, page: (page) => snapshot.page(page) },
+    );
+    this.replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
+    const { salt1, salt2, mxFrame } = header;
+    const position = { epoch: 1, frame: mxFrame, salt1, salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
+    this.tail = new WalTail({ hive, pageSize: header.pageSize, position, generation: 1 });
+  }
+
+  /** The changes of each committed transaction since the last call. */
+  async take(): Promise<Change[][]> {
+    const result: Change[][] = [];
+    for (let found = this.tail.read(1 << 20); found.length > 0; found = this.tail.read(1 << 20)) {
+      for (const transaction of found) {
+        const { changes, schema, previous } = this.replica.apply(transaction);
+        this.#batchId += 1;
+        if (transaction.images === null) this.replica.mirror.commitLarge(this.#batchId, transaction.pages, transaction.image, transaction.sizePages);
+        else this.replica.mirror.commit(this.#batchId);
+        await this.replica.mirror.afterLogCommit();
+        const firstSeq = this.#seq;
+        this.#seq += changes.count;
+        const info = { txid: `1:${transaction.frame}`, epoch: 1, frame: transaction.frame, firstSeq, lastSeq: this.#seq - 1, timestampUs: 0, origin: null, recovered: false };
+        const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
+        result.push(changes.parts().flatMap((part) => decoder.decode(part)));
+      }
+    }
+    return result;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.tail[Symbol.dispose]();
+    await this.replica.mirror[Symbol.asyncDispose]();
+  }
+}

@@ -21,7 +21,7 @@ import { FrameImages, RESIDENT_BYTES, type WalTransaction } from './wal-transact
 export interface WalTailOptions {
   readonly hive: string;
   readonly pageSize: number;
-  /** Everything up to here is taken. With frame 0 the generation's salts are taken from its first frame. */
+  /** Everything up to here is taken. With frame 0 the keeper tells the generation's salts (`generationBegun`). */
   readonly position: Position;
   /** Number of the position's generation in the keeper's count. */
   readonly generation: number;
@@ -61,10 +61,13 @@ export class WalTail implements Disposable {
   /** Last frame of the current generation, once the keeper has told. */
   #lastFrame: number | null = null;
   readonly #ends = new Map<number, number>();
+  readonly #begun = new Map<number, Salts>();
   readonly #spooled: SpooledFrames[] = [];
   #spool: { frames: SpooledFrames; reader: SpoolReader } | null = null;
   /** Running checksum of frame `#read`, while every frame's checksum is followed; null: the wal-index vouches. */
   #running: { checksum1: number; checksum2: number } | null;
+  #reopen = true;
+  #bigEndian = false;
   readonly #frameHeader = Buffer.alloc(FRAME_HEADER_BYTES);
   #open: OpenTransaction = { images: new Map(), frames: new Map() };
 
@@ -95,6 +98,12 @@ export class WalTail implements Disposable {
   generationEnded(generation: number, lastFrame: number): void {
     if (generation === this.#generation) this.#lastFrame = lastFrame;
     else this.#ends.set(generation, lastFrame);
+  }
+
+  /** The first frame of a generation was seen, with these salts. */
+  generationBegun(generation: number, salts: Salts): void {
+    if (generation === this.#generation && this.#salts === null) this.#salts = { salt1: salts.salt1, salt2: salts.salt2 };
+    else if (generation > this.#generation) this.#begun.set(generation, { salt1: salts.salt1, salt2: salts.salt2 });
   }
 
   framesSpooled(frames: SpooledFrames): void {
@@ -132,7 +141,9 @@ export class WalTail implements Disposable {
       this.#generation += 1;
       this.#epoch += 1;
       this.#read = 0;
-      this.#salts = null;
+      this.#salts = this.#begun.get(this.#generation) ?? null;
+      this.#begun.delete(this.#generation);
+      this.#reopen = true;
       this.#running = null;
       this.#taken = { epoch: this.#epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
       this.#lastFrame = this.#ends.get(this.#generation) ?? null;
@@ -142,33 +153,22 @@ export class WalTail implements Disposable {
 
   /** mxFrame of the live generation, proven; null: ask again later. */
   #committedFrames(): number | null {
+    if (this.#salts === null) return null;
     const header = this.#index.read();
     if (header === 'torn' || header === 'uninitialised' || header.mxFrame === 0) return null;
-    if (this.#salts !== null && (header.salt1 !== this.#salts.salt1 || header.salt2 !== this.#salts.salt2)) return null;
+    if (header.salt1 !== this.#salts.salt1 || header.salt2 !== this.#salts.salt2) return null;
     if (header.mxFrame < this.#read) {
       throw new WaggleError('PIN_LOST', `the WAL went back from frame ${this.#read} to ${header.mxFrame}`);
     }
     if (header.mxFrame === this.#read) return this.#read;
-    if (this.#salts === null) {
-      const begun = this.#beginGeneration(header);
-      if (!begun) return null;
-    }
-    return this.#isLastFrame(header) ? header.mxFrame : null;
-  }
-
-  /** An epoch starts at the first frame whose salts match both the WAL's header and the wal-index. */
-  #beginGeneration(header: WalIndexHeader): boolean {
-    this.#reopenWal();
-    const wal = this.#wal?.readHeader() ?? null;
-    if (wal === null || wal.salt1 !== header.salt1 || wal.salt2 !== header.salt2) return false;
-    this.#salts = { salt1: header.salt1, salt2: header.salt2 };
-    return true;
+    // The last close deletes the file; a new generation can stand in a new one.
+    if (this.#reopen) this.#reopenWal();
+    return !this.#reopen && this.#isLastFrame(header) ? header.mxFrame : null;
   }
 
   /** Frame mxFrame is the commit frame that the header speaks of. */
   #isLastFrame(header: WalIndexHeader): boolean {
     const head = this.#frameHeader;
-    if (this.#wal === null) this.#reopenWal();
     if (this.#wal?.readFrameHeader(header.mxFrame, head) !== true) return false;
     return (
       head.readUInt32BE(4) === header.sizePages &&
@@ -182,6 +182,10 @@ export class WalTail implements Disposable {
   #reopenWal(): void {
     this.#wal?.[Symbol.dispose]();
     this.#wal = WalFile.open(this.#hive, this.#pageSize);
+    const header = this.#wal?.readHeader() ?? null;
+    // Salts must match both the WAL's header and the wal-index; until then the file is not looked at again.
+    this.#reopen = header === null || header.salt1 !== this.#salts?.salt1 || header.salt2 !== this.#salts.salt2;
+    if (header !== null) this.#bigEndian = header.bigEndianChecksums;
   }
 
   /** Reads the next `count` frames and appends the transactions that end in them. False: not to be had now. */
@@ -210,7 +214,6 @@ export class WalTail implements Disposable {
 
   #split(buffer: Buffer, count: number, found: WalTransaction[]): void {
     const salts = this.#salts!;
-    const bigEndian = this.#running === null ? false : (this.#wal?.readHeader()?.bigEndianChecksums ?? false);
     for (let index = 0; index < count; index += 1) {
       const offset = index * this.#frameBytes;
       const frame = this.#read + 1;
@@ -218,7 +221,7 @@ export class WalTail implements Disposable {
         throw new WaggleError('HIVE_CORRUPT', `WAL frame ${frame} carries the salts of another generation`);
       }
       if (this.#running !== null) {
-        this.#running = frameChecksum(buffer, offset, this.#pageSize, bigEndian, this.#running);
+        this.#running = frameChecksum(buffer, offset, this.#pageSize, this.#bigEndian, this.#running);
         if (this.#running.checksum1 !== buffer.readUInt32BE(offset + 16) || this.#running.checksum2 !== buffer.readUInt32BE(offset + 20)) {
           throw new WaggleError('HIVE_CORRUPT', `the checksum of WAL frame ${frame} is wrong`);
         }

@@ -88,6 +88,11 @@ export class Mirror implements AsyncDisposable {
     return new Mirror(options, { fd, sizePages: first.sizePages, batchId: first.batchId });
   }
 
+  /** Page size of the mirror in this directory; null: there is none, or its state cannot be read. */
+  static pageSizeOf(directory: string): number | null {
+    return readFolded(directory)?.pageSize ?? null;
+  }
+
   /**
    * Opens the mirror as of the log's batch `batchId`, or tells why it is not valid. Everything up to that batch is
    * folded at once, so that the redo log starts empty.
@@ -155,10 +160,14 @@ export class Mirror implements AsyncDisposable {
 
   /**
    * Call when the batch is in the log. Starts a fold when the segment has grown, and waits for the running one when the next has
-   * grown as well: redo never grows without bound.
+   * grown as well: redo never grows without bound. Throws what a fold failed with, once; call again to try it again.
    */
   async afterLogCommit(): Promise<void> {
-    if (this.#foldError !== null) throw this.#foldError;
+    if (this.#foldError !== null) {
+      const error = this.#foldError;
+      this.#foldError = null;
+      throw error;
+    }
     const limit = this.#options.foldBytes ?? 32 * 1024 * 1024;
     if (this.#active.sizeBytes < limit) return;
     if (this.#folding !== null && this.#active.sizeBytes > limit * 4) await this.#folding;
@@ -198,13 +207,14 @@ export class Mirror implements AsyncDisposable {
   }
 
   #startFold(): void {
-    const segment = this.#active;
-    this.#sealed = segment;
-    this.#segmentNumber += 1;
-    this.#active = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber}`), this.pageSize);
+    if (this.#sealed === null) {
+      this.#sealed = this.#active;
+      this.#segmentNumber += 1;
+      this.#active = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber}`), this.pageSize);
+    }
+    const segment = this.#sealed;
     this.#options.makeLogDurable();
-    const sizePages = this.sizePages;
-    this.#folding = this.#fold(segment, sizePages)
+    this.#folding = this.#fold(segment)
       .catch((error: unknown) => {
         this.#foldError = error;
       })
@@ -213,7 +223,7 @@ export class Mirror implements AsyncDisposable {
       });
   }
 
-  async #fold(segment: RedoSegment, sizePages: number): Promise<void> {
+  async #fold(segment: RedoSegment): Promise<void> {
     const image = Buffer.allocUnsafe(this.pageSize);
     let slice = 0;
     for (const [page, offset] of inPageOrder(segment.offsets)) {
@@ -223,7 +233,7 @@ export class Mirror implements AsyncDisposable {
       if (slice % FOLD_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     await datasync(this.#fd);
-    writeFolded(this.#options.directory, segment.lastId, sizePages, this.pageSize);
+    writeFolded(this.#options.directory, segment.lastId, segment.sizePages, this.pageSize);
     this.#sealed = null;
     segment.remove();
   }

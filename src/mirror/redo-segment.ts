@@ -44,7 +44,9 @@ export class RedoSegment implements Disposable {
   /** Offset of the last image of each page in it. */
   readonly offsets = new Map<number, number>();
   sizeBytes = 0;
+  /** Of the last batch in it. */
   lastId = 0;
+  sizePages = 0;
   readonly #fd: number;
   /** Reused for small batches; grows to one piece. */
   #scratch = Buffer.allocUnsafe(64 * 1024);
@@ -126,12 +128,13 @@ export class RedoSegment implements Disposable {
     closeSync(this.#fd);
   }
 
-  #take(entry: Pick<RedoEntry, 'id' | 'pages' | 'imagesOffset' | 'endOffset'>): void {
+  #take(entry: Pick<RedoEntry, 'id' | 'sizePages' | 'pages' | 'imagesOffset' | 'endOffset'>): void {
     for (let index = 0; index < entry.pages.length; index += 1) {
       this.offsets.set(entry.pages[index]!, entry.imagesOffset + index * this.pageSize);
     }
     this.sizeBytes = entry.endOffset;
     this.lastId = entry.id;
+    this.sizePages = entry.sizePages;
   }
 
   #parse(start: number): RedoEntry | null {

@@ -1,0 +1,384 @@
+/**
+ * One stretch of capture without a gap: from a proven beginning, transaction after transaction, until it is stopped or the
+ * keeper tells of a gap. Keeper, tail, replica and log in the only order that loses nothing:
+ *
+ *     keeper holds frames ─► tail reads them ─► replica diffs ─► mirror redo ─► log commit ─► keeper may let go
+ */
+import { join } from 'node:path';
+import type { Position } from '../change/change.ts';
+import type { Catalog } from '../change/table.ts';
+import type { TableFilter } from '../catalog/table-reader.ts';
+import { HiveSnapshot, type SnapshotPlace } from '../hive/hive-snapshot.ts';
+import { WalTail } from '../hive/wal-tail.ts';
+import { FramesMoved, type WalTransaction } from '../hive/wal-transaction.ts';
+import { KeeperClient } from '../keeper/keeper-client.ts';
+import type { FromKeeper, KeeperStats } from '../keeper/protocol.ts';
+import type { LogTransaction, LogWriter } from '../log/log-writer.ts';
+import { Mirror, type MirrorOptions } from '../mirror/mirror.ts';
+import { PART_BYTES } from '../change/change-codec.ts';
+import type { TransactionChanges } from '../diff/transaction-diff.ts';
+import { WaggleError } from '../support/errors.ts';
+import { findContinuation, type Ready } from './continuation.ts';
+import type { Beginning, CaptureOptions } from './protocol.ts';
+import { findChangedPages, mirrorSnapshot } from './recovery.ts';
+import { Replica } from './replica.ts';
+import { retryWhileFull } from './retry-while-full.ts';
+
+export interface SessionOptions {
+  readonly capture: CaptureOptions;
+  readonly log: LogWriter;
+  readonly captured: TableFilter;
+  /** The replica of the session before, as of the log's head; null: it is read from disk. */
+  readonly replica: Replica | null;
+  /** Something may have happened: frames, a message of the keeper. */
+  readonly wake: () => void;
+  readonly warn: (error: WaggleError) => void;
+  readonly stats: (stats: KeeperStats) => void;
+}
+
+/** Frames that are read and logged together at most. Larger batches gain nothing and delay the next. */
+const BATCH_BYTES = 2 * 1024 * 1024;
+
+export class CaptureSession implements AsyncDisposable {
+  readonly beginning: Beginning;
+  readonly keeperPid: number;
+  readonly #options: SessionOptions;
+  readonly #link: KeeperLink;
+  readonly #tail: WalTail;
+  #replica: Replica;
+  #drained = { generation: 0, frame: -1 };
+
+  private constructor(options: SessionOptions, parts: { link: KeeperLink; tail: WalTail; replica: Replica; beginning: Beginning; ready: Ready }) {
+    this.#options = options;
+    this.#link = parts.link;
+    this.#tail = parts.tail;
+    this.#replica = parts.replica;
+    this.beginning = parts.beginning;
+    this.keeperPid = parts.ready.pid;
+  }
+
+  /**
+   * Takes the pin and finds out how to go on. Throws the keeper's errors (HIVE_…), STATE_CORRUPT where the mirror is not valid
+   * and `onGap` is `fail`, HIVE_PAGE_SIZE_CHANGED, HIVE_CORRUPT, the catalog's errors.
+   */
+  static async begin(options: SessionOptions): Promise<CaptureSession> {
+    const { capture, log } = options;
+    const state = log.state();
+    const link = new KeeperLink(options, state?.position ?? null);
+    try {
+      const ready = await link.ready;
+      const begun = state === null ? await takeFirstState(options, ready, 1) : await goOn(options, ready, state.position);
+      const { position, generation } = begun;
+      const tail = new WalTail({ hive: capture.hive, pageSize: begun.replica.mirror.pageSize, position, generation });
+      for (const earlier of begun.continuation?.earlier ?? []) {
+        tail.generationBegun(earlier.generation, earlier);
+        tail.generationEnded(earlier.generation, earlier.lastFrame);
+      }
+      for (const frames of begun.continuation?.spooled ?? []) tail.framesSpooled(frames);
+      if (ready.mxFrame > 0) tail.generationBegun(1, ready);
+      link.attach(tail);
+      const session = new CaptureSession(options, { link, tail, replica: begun.replica, beginning: begun.beginning, ready });
+      session.#tellDrained();
+      link.client.release();
+      return session;
+    } catch (error) {
+      await link.client.stop();
+      throw error;
+    }
+  }
+
+  get replica(): Replica {
+    return this.#replica;
+  }
+
+  get position(): Position {
+    return this.#tail.position;
+  }
+
+  /** Resolves when the keeper has ended: null after `end`, else why. */
+  get keeperEnded(): Promise<WaggleError | null> {
+    return this.#link.client.ended;
+  }
+
+  /** Takes what there is, one batch. Returns the number of transactions taken. */
+  async step(): Promise<number> {
+    let found: WalTransaction[];
+    found = this.#tail.read(BATCH_BYTES);
+    if (found.length === 0) {
+      this.#tellDrained();
+      return 0;
+    }
+    const batch = new PendingBatch();
+    for (const transaction of found) {
+      if (transaction.images === null) {
+        await this.#commit(batch, this.#positionBefore(transaction, found));
+        await this.#takeLarge(transaction);
+      } else {
+        batch.add(transaction, this.#replica.apply(transaction));
+      }
+    }
+    await this.#commit(batch, this.#tail.position);
+    this.#tail.forgetSpooled();
+    this.#tellDrained();
+    return found.length;
+  }
+
+  /** Orderly end: the keeper checkpoints what it can and lets go. What was committed before is taken first by `step`. */
+  async end(): Promise<void> {
+    this.#tellDrained();
+    await this.#link.client.stop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#link.client.stop();
+    this.#tail[Symbol.dispose]();
+  }
+
+  #positionBefore(transaction: WalTransaction, found: readonly WalTransaction[]): Position {
+    const before = found[found.indexOf(transaction) - 1];
+    return before === undefined ? this.#options.log.state()!.position : positionOf(before);
+  }
+
+  async #commit(batch: PendingBatch, position: Position): Promise<void> {
+    if (batch.isEmpty) return;
+    const { log } = this.#options;
+    const { mirror } = this.#replica;
+    const batchId = log.state()!.batchId + 1;
+    await this.#whileFull(() => mirror.commit(batchId));
+    await this.#append(batch, position, batchId);
+  }
+
+  async #append(batch: PendingBatch, position: Position, batchId: number): Promise<void> {
+    const { log } = this.#options;
+    const { mirror, schema } = this.#replica;
+    const catalogVersion = schema.catalog.version;
+    await this.#whileFull(() => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs: batch.catalogs, transactions: batch.transactions }));
+    batch.clear();
+    await this.#whileFull(() => mirror.afterLogCommit());
+  }
+
+  /** A transaction that does not fit into memory: its images are read again from the WAL or the spool. */
+  async #takeLarge(transaction: WalTransaction): Promise<void> {
+    const { log, captured } = this.#options;
+    const { mirror } = this.#replica;
+    const batchId = log.state()!.batchId + 1;
+    const batch = new PendingBatch();
+    for (;;) {
+      try {
+        batch.add(transaction, this.#replica.apply(transaction));
+        break;
+      } catch (error) {
+        if (!(error instanceof FramesMoved)) throw error;
+        // The keeper is handing over: it has spooled the frames and tells so. The replica begins again from the mirror.
+        await nextTurn();
+        const known = this.#replica.schema.catalog;
+        this.#replica = Replica.read(mirror, { captured, known, firstVersion: known.version });
+      }
+    }
+    await this.#whileFull(async () => {
+      for (;;) {
+        try {
+          mirror.commitLarge(batchId, transaction.pages, transaction.image, transaction.sizePages);
+          return;
+        } catch (error) {
+          if (!(error instanceof FramesMoved)) throw error;
+          await nextTurn();
+        }
+      }
+    });
+    await this.#append(batch, positionOf(transaction), batchId);
+  }
+
+  #whileFull<T>(work: () => T | Promise<T>): Promise<T> | T {
+    return retryWhileFull(work, this.#options.warn);
+  }
+
+  #tellDrained(): void {
+    const { generation, position } = this.#tail;
+    if (generation < 1 || (generation === this.#drained.generation && position.frame === this.#drained.frame)) return;
+    this.#drained = { generation, frame: position.frame };
+    this.#link.client.drained(generation, position.frame);
+  }
+}
+
+/** The changes of some transactions on their way into the log. */
+class PendingBatch {
+  transactions: LogTransaction[] = [];
+  catalogs: Catalog[] = [];
+  #pages = 0;
+
+  get isEmpty(): boolean {
+    return this.#pages === 0;
+  }
+
+  add(transaction: WalTransaction, { changes, schema, previous }: TransactionChanges): void {
+    this.#pages += transaction.pages.length;
+    if (schema !== previous) this.catalogs.push(schema.catalog);
+    if (changes.count === 0) return;
+    this.transactions.push({
+      epoch: transaction.epoch,
+      frame: transaction.frame,
+      timestampUs: nowUs(),
+      origin: null,
+      recovered: false,
+      changeCount: changes.count,
+      parts: joined(changes.parts()),
+      catalogVersion: schema.catalog.version,
+      previousCatalogVersion: previous.catalog.version,
+    });
+  }
+
+  clear(): void {
+    this.transactions = [];
+    this.catalogs = [];
+    this.#pages = 0;
+  }
+}
+
+/** The keeper process, and its messages on their way to the tail. */
+class KeeperLink {
+  readonly client: KeeperClient;
+  readonly ready: Promise<Ready>;
+  #tail: WalTail | null = null;
+  readonly #waiting: FromKeeper[] = [];
+
+  constructor(options: SessionOptions, taken: Position | null) {
+    const { capture } = options;
+    const { promise, resolve, reject } = Promise.withResolvers<Ready>();
+    this.ready = promise;
+    this.client = KeeperClient.start({
+      hive: capture.hive,
+      spoolDir: join(capture.stateDir, 'spool'),
+      maxWalBytes: capture.maxWalBytes,
+      taken: taken === null || taken.frame === 0 ? null : { salt1: taken.salt1, salt2: taken.salt2, frame: taken.frame },
+      onMessage: (message) => {
+        if (message.type === 'ready') resolve(message);
+        else if (message.type === 'warning') options.warn(WaggleError.fromJSON(message.error));
+        else if (message.type === 'stats') options.stats(message.stats);
+        else if (this.#tail === null) this.#waiting.push(message);
+        else tellTail(this.#tail, message);
+        options.wake();
+      },
+    });
+    void this.client.ended.then((error) => reject(error ?? new WaggleError('KEEPER_DIED', 'the keeper ended before it was ready')));
+    // Whoever waits gets the rejection; nobody waits any more once `ready` came.
+    promise.catch(() => {});
+  }
+
+  attach(tail: WalTail): void {
+    this.#tail = tail;
+    for (const message of this.#waiting.splice(0)) tellTail(tail, message);
+  }
+}
+
+const tellTail = (tail: WalTail, message: FromKeeper): void => {
+  if (message.type === 'begun') tail.generationBegun(message.generation, message);
+  else if (message.type === 'generation') tail.generationEnded(message.generation, message.lastFrame);
+  else if (message.type === 'spooled') tail.framesSpooled(message);
+};
+
+interface Begun {
+  readonly replica: Replica;
+  readonly position: Position;
+  readonly generation: number;
+  readonly beginning: Beginning;
+  readonly continuation: ReturnType<typeof findContinuation>;
+}
+
+const takeFirstState = async (options: SessionOptions, ready: Ready, epoch: number): Promise<Begun> => {
+  const { capture, log, captured } = options;
+  const place: SnapshotPlace = ready;
+  using snapshot = HiveSnapshot.open(capture.hive, place);
+  const batchId = 1;
+  const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options.warn);
+  const replica = Replica.read(mirror, { captured, known: null, firstVersion: 1 });
+  const position = positionAt(ready, snapshot, epoch);
+  const { catalog } = replica.schema;
+  await retryWhileFull(
+    () => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion: catalog.version, catalogs: [catalog], transactions: [] }),
+    options.warn,
+  );
+  return { replica, position, generation: 1, beginning: 'first', continuation: null };
+};
+
+/** From the log's position: transaction by transaction if every frame since can be had, else by comparing. */
+const goOn = async (options: SessionOptions, ready: Ready, position: Position): Promise<Begun> => {
+  const { capture, log } = options;
+  const replica = options.replica ?? openReplica(options);
+  if (!(replica instanceof Replica)) {
+    const reason = `the mirror in ${join(capture.stateDir, 'mirror')} cannot be used: ${replica.invalid}`;
+    if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
+    options.warn(new WaggleError('STATE_CORRUPT', reason, { hint: 'Nothing to do: waggle takes a new snapshot, and sinks are filled again.' }));
+    log.reset();
+    return takeFirstState(options, ready, position.epoch + 1);
+  }
+  const continuation = findContinuation(position, ready);
+  if (continuation !== null) return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
+  return recover(options, ready, replica, position.epoch + 1);
+};
+
+const openReplica = (options: SessionOptions): Replica | { invalid: string } => {
+  const { log, captured, capture } = options;
+  const state = log.state()!;
+  const known = log.catalog(state.catalogVersion);
+  if (known === null) return { invalid: 'the log does not have its catalog' };
+  const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
+  if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
+  const mirror = Mirror.open(mirrorOptions(options, pageSize), state.batchId);
+  return mirror instanceof Mirror ? Replica.read(mirror, { captured, known, firstVersion: known.version }) : mirror;
+};
+
+/** The net effect of what nobody saw, as one transaction marked `recovered`. */
+const recover = async (options: SessionOptions, ready: Ready, replica: Replica, epoch: number): Promise<Begun> => {
+  const { capture, log, warn } = options;
+  using snapshot = HiveSnapshot.open(capture.hive, ready);
+  const { mirror } = replica;
+  const set = findChangedPages(mirror, snapshot);
+  const { changes, schema, previous } = replica.apply(set);
+  const batchId = log.state()!.batchId + 1;
+  const position = positionAt(ready, snapshot, epoch);
+  await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), warn);
+  const transaction: LogTransaction = {
+    epoch,
+    frame: position.frame,
+    timestampUs: nowUs(),
+    origin: null,
+    recovered: true,
+    changeCount: changes.count,
+    parts: joined(changes.parts()),
+    catalogVersion: schema.catalog.version,
+    previousCatalogVersion: previous.catalog.version,
+  };
+  const catalogs = schema === previous ? [] : [schema.catalog];
+  await retryWhileFull(
+    () => log.append({ batchId, position, sizePages: set.sizePages, catalogVersion: schema.catalog.version, catalogs, transactions: [transaction] }),
+    warn,
+  );
+  await retryWhileFull(() => mirror.afterLogCommit(), warn);
+  return { replica, position, generation: 1, beginning: 'recovered', continuation: null };
+};
+
+const mirrorOptions = ({ capture, log }: SessionOptions, pageSize: number): MirrorOptions => ({
+  directory: join(capture.stateDir, 'mirror'),
+  pageSize,
+  durability: capture.durability,
+  makeLogDurable: () => log.sync(),
+});
+
+const positionAt = (ready: Ready, snapshot: HiveSnapshot, epoch: number): Position => {
+  if (ready.mxFrame === 0) return { epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
+  return { epoch, frame: ready.mxFrame, salt1: ready.salt1, salt2: ready.salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
+};
+
+const positionOf = ({ epoch, frame, salt1, salt2, checksum1, checksum2 }: WalTransaction): Position => ({ epoch, frame, salt1, salt2, checksum1, checksum2 });
+
+const nowUs = (): number => Math.round((performance.timeOrigin + performance.now()) * 1000);
+
+/** The log keeps the single part of a small transaction inline. */
+const joined = (parts: readonly Buffer[]): readonly Buffer[] => {
+  if (parts.length < 2) return parts;
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  return bytes <= PART_BYTES ? [Buffer.concat(parts)] : parts;
+};
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));

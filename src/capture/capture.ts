@@ -1,0 +1,204 @@
+/**
+ * Capture: session after session until it is stopped. Owns the log, the mirror and the keeper of one hive.
+ *
+ *     beginning ──► following ──► (gap: pin lost, hive replaced, keeper died) ──► beginning …
+ *                       └──► stopping: what is committed is taken, the keeper lets go ──► stopped
+ *
+ * A fault that trying again can mend is told once and tried again with growing pauses; any other ends `run`.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { ChangeWriter } from '../change/change-codec.ts';
+import type { Rowid } from '../change/table.ts';
+import { ChangeNotice } from '../hive/change-notice.ts';
+import type { KeeperStats } from '../keeper/protocol.ts';
+import { LogWriter } from '../log/log-writer.ts';
+import { WaggleError } from '../support/errors.ts';
+import { CaptureSession } from './capture-session.ts';
+import type { CaptureOptions, EncodedRows, FromCapture } from './protocol.ts';
+import type { Replica } from './replica.ts';
+import { tableFilter } from './table-filter.ts';
+import { Wake } from './wake.ts';
+
+export interface CaptureEvents {
+  /** Called synchronously. */
+  readonly post: (message: FromCapture) => void;
+}
+
+type RowsRequest = { readonly id: number; readonly table: string; readonly after: Rowid | null; readonly maxBytes: number };
+
+const RETRY_MS = [20, 100, 500, 2000];
+const PRUNE_EVERY_MS = 10_000;
+
+export class Capture {
+  readonly #options: CaptureOptions;
+  readonly #post: (message: FromCapture) => void;
+  readonly #wake = new Wake();
+  readonly #requests: RowsRequest[] = [];
+  #log: LogWriter | null = null;
+  #replica: Replica | null = null;
+  #keepAfter: number | null = null;
+  #stopping = false;
+  #prunedAt = 0;
+
+  constructor(options: CaptureOptions, events: CaptureEvents) {
+    this.#options = options;
+    this.#post = events.post;
+  }
+
+  /** Resolves after an orderly end; throws a WaggleError when capture cannot go on. */
+  async run(): Promise<void> {
+    const { hive, stateDir, durability } = this.#options;
+    mkdirSync(join(stateDir, 'spool'), { recursive: true, mode: 0o700 });
+    const log = LogWriter.open({ path: join(stateDir, 'log.db'), durability, hive: { path: hive } });
+    this.#log = log;
+    const notice = await ChangeNotice.open(hive, () => this.#wake.notify(), () => this.#wake.pollOnly());
+    try {
+      await this.#sessions(log);
+    } finally {
+      await notice[Symbol.asyncDispose]();
+      const mirror = this.#replica?.mirror;
+      if (mirror !== undefined) await mirror[Symbol.asyncDispose]();
+      log.close();
+    }
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    this.#wake.notify();
+  }
+
+  /** Served between two batches: the mirror stands exactly at the head of the log then. */
+  readRows(request: RowsRequest): void {
+    this.#requests.push(request);
+    this.#wake.notify();
+  }
+
+  keepAfter(seq: number | null): void {
+    this.#keepAfter = seq;
+  }
+
+  async #sessions(log: LogWriter): Promise<void> {
+    let failures = 0;
+    let told: string | null = null;
+    let hasRun = false;
+    while (!this.#stopping) {
+      try {
+        const session = await this.#begin(log);
+        hasRun = true;
+        told = null;
+        try {
+          const error = await this.#follow(session, log, () => (failures = 0));
+          if (error === null) return;
+          throw error;
+        } finally {
+          this.#replica = session.replica;
+          await session[Symbol.asyncDispose]();
+        }
+      } catch (error) {
+        if (!(error instanceof WaggleError) || !this.#canRetry(error, hasRun)) throw error;
+        if (told !== error.code) this.#warn(error);
+        told = error.code;
+        await delay(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
+        failures += 1;
+      }
+    }
+  }
+
+  /** At the first start every fault is the user's to know at once; later the hive may be away for a moment (a restore). */
+  #canRetry(error: WaggleError, hasRun: boolean): boolean {
+    return error.retryable || (hasRun && (error.code === 'HIVE_MISSING' || error.code === 'HIVE_EMPTY'));
+  }
+
+  async #begin(log: LogWriter): Promise<CaptureSession> {
+    const session = await CaptureSession.begin({
+      capture: this.#options,
+      log,
+      captured: tableFilter(this.#options.tables),
+      replica: this.#replica,
+      wake: () => this.#wake.notify(),
+      warn: (error) => this.#warn(error),
+      stats: (stats: KeeperStats) => this.#post({ type: 'keeper', stats }),
+    });
+    this.#post({
+      type: 'ready',
+      beginning: session.beginning,
+      logId: log.logId,
+      position: session.position,
+      headSeq: log.headSeq,
+      tables: session.replica.schema.tables.length,
+      keeperPid: session.keeperPid,
+    });
+    return session;
+  }
+
+  /** Until stopped (null) or until the keeper ended (why). */
+  async #follow(session: CaptureSession, log: LogWriter, moved: () => void): Promise<WaggleError | null> {
+    let ended: WaggleError | null | undefined;
+    void session.keeperEnded.then((error) => {
+      ended = error;
+      this.#wake.notify();
+    });
+    for (;;) {
+      const before = log.headSeq;
+      const taken = await session.step();
+      if (log.headSeq !== before) this.#post({ type: 'head', seq: log.headSeq });
+      this.#replica = session.replica;
+      for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
+      if (taken > 0) {
+        moved();
+        this.#wake.active();
+        continue;
+      }
+      // The keeper's last words reach the tail before its end is known: what it had spooled was taken above.
+      if (ended !== undefined) return ended ?? new WaggleError('KEEPER_DIED', 'the keeper ended');
+      if (this.#stopping) {
+        await session.end();
+        return null;
+      }
+      this.#keepHouse(log);
+      await this.#wake.wait();
+    }
+  }
+
+  #keepHouse(log: LogWriter): void {
+    if (!this.#wake.isIdle) return;
+    log.idle();
+    const now = Date.now();
+    if (now - this.#prunedAt < PRUNE_EVERY_MS) return;
+    const { maxAgeMs, maxBytes } = this.#options.retention;
+    if (maxAgeMs === null && maxBytes === null) return;
+    const { more } = log.prune({ maxAgeMs, maxBytes, keepAfterSeq: this.#keepAfter });
+    if (!more) this.#prunedAt = now;
+  }
+
+  #serve(request: RowsRequest, replica: Replica, log: LogWriter): void {
+    const { id, table } = request;
+    try {
+      this.#post({ type: 'rows', id, chunk: readChunk(request, replica, log), error: null });
+    } catch (error) {
+      const fault = error instanceof WaggleError ? error : new WaggleError('HIVE_CORRUPT', `table "${table}" cannot be read from the mirror`, { cause: error });
+      this.#post({ type: 'rows', id, chunk: null, error: fault.toJSON() });
+    }
+  }
+
+  #warn(error: WaggleError): void {
+    this.#post({ type: 'warning', error: error.toJSON() });
+  }
+}
+
+const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): EncodedRows | null => {
+  const rows = replica.readRows(request.table, request.after, request.maxBytes);
+  const entry = replica.schema.byName.get(request.table);
+  if (rows === null || entry === undefined) return null;
+  const writer = new ChangeWriter();
+  rows.rowids.forEach((rowid, index) => writer.create(entry.index, rowid, rows.records[index]!));
+  return {
+    table: entry.table,
+    encoding: replica.schema.catalog.encoding,
+    parts: writer.parts(),
+    asOf: { seq: log.headSeq, txid: log.headTxid },
+    done: rows.done,
+  };
+};

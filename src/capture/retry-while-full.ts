@@ -1,0 +1,26 @@
+/** A full disk is waited for: nothing is lost meanwhile, the keeper goes on holding the hive's frames. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { systemErrorCode, WaggleError } from '../support/errors.ts';
+
+const RETRY_MS = 500;
+
+/** Runs `work` again as long as it fails for want of space; warns once. `work` must be repeatable after such a failure. */
+export const retryWhileFull = async <T>(work: () => T | Promise<T>, warn: (error: WaggleError) => void): Promise<T> => {
+  for (let told = false; ; told = true) {
+    try {
+      return await work();
+    } catch (error) {
+      const full = asDiskFull(error);
+      if (full === null) throw error;
+      if (!told) warn(full);
+      await delay(RETRY_MS);
+    }
+  }
+};
+
+const asDiskFull = (error: unknown): WaggleError | null => {
+  if (error instanceof WaggleError) return error.code === 'DISK_FULL' ? error : null;
+  const code = systemErrorCode(error);
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return null;
+  return new WaggleError('DISK_FULL', 'no space is left under the state directory; capture waits', { cause: error });
+};

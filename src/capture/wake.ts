@@ -1,0 +1,52 @@
+/**
+ * When to look again. A notice of the file system comes when a frame is written, some microseconds before its commit
+ * is published, and not for every commit: so behind each notice and each commit the wal-index is asked again and again
+ * for a moment, then every millisecond, then only at a notice or some times a second.
+ */
+
+/** Asked without a pause for this long: the commit that a notice announced is published in it. */
+const SPIN_MS = 0.6;
+/** Then every millisecond for this long: a writer that has just committed often commits again. */
+const POLL_MS = 15;
+const IDLE_POLL_MS = 50;
+
+export class Wake {
+  #activeAt = performance.now();
+  #resolve: (() => void) | null = null;
+  #idlePollMs = IDLE_POLL_MS;
+
+  /** Something may have happened. */
+  notify(): void {
+    this.active();
+    this.#resolve?.();
+  }
+
+  /** Something did happen; nobody waits. */
+  active(): void {
+    this.#activeAt = performance.now();
+  }
+
+  /** There will be no notices. */
+  pollOnly(): void {
+    this.#idlePollMs = 2;
+  }
+
+  /** Nothing has happened for a while. */
+  get isIdle(): boolean {
+    return performance.now() - this.#activeAt > POLL_MS;
+  }
+
+  wait(): Promise<void> {
+    const since = performance.now() - this.#activeAt;
+    if (since < SPIN_MS) return new Promise((resolve) => void setImmediate(resolve));
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#resolve = null;
+        resolve();
+      };
+      const timer = setTimeout(done, since < POLL_MS ? 1 : this.#idlePollMs);
+      this.#resolve = done;
+    });
+  }
+}

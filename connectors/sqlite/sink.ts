@@ -1,0 +1,118 @@
+/**
+ * The connector `sqlite`: an exact copy in another SQLite file. Every value keeps its storage class; a batch and its
+ * checkpoint are one transaction. Readers of the copy see whole batches.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'better-sqlite3';
+import type { Checkpoint } from '../../src/change/change.ts';
+import type { Batch, Sink, SinkChange, SinkContext } from '../../src/pipeline/sink.ts';
+import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
+import { CheckpointTable } from './checkpoint-table.ts';
+import { toSinkError } from './errors.ts';
+import type { SqliteOptions } from './options.ts';
+import { applySchemaChange, type Target, TargetTable } from './target-table.ts';
+
+const BUSY_TIMEOUT_MS = 5000;
+
+export const createSink = (options: SqliteOptions): Sink => new SqliteSink(options.file);
+
+interface Live extends Target {
+  readonly checkpoints: CheckpointTable;
+  readonly tables: Map<string, TargetTable>;
+  filling: boolean;
+}
+
+class SqliteSink implements Sink {
+  readonly wants = 'states';
+  readonly integers = 'bigint';
+  readonly #file: string;
+  readonly #token = randomUUID();
+  #held = false;
+  #live: Live | null = null;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  async open(context: SinkContext): Promise<Checkpoint | null> {
+    await this.close();
+    let database: Database.Database | null = null;
+    try {
+      makeDirectory(this.#file);
+      database = new Database(this.#file, { timeout: BUSY_TIMEOUT_MS });
+      // FULL: `apply` resolves when the commit is on the disk. Foreign keys: the order of the hive's rows is not theirs.
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA mmap_size = 0');
+      const checkpoints = new CheckpointTable(database, context.name, this.#token);
+      const checkpoint = checkpoints.take(this.#held);
+      this.#held = true;
+      this.#live = { database, file: this.#file, logger: context.logger, checkpoints, tables: new Map(), filling: checkpoint === null || checkpoint.fill !== null };
+      return checkpoint;
+    } catch (error) {
+      database?.close();
+      throw this.#failed(error);
+    }
+  }
+
+  async apply(batch: Batch): Promise<void> {
+    const live = this.#live;
+    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `sqlite ${this.#file}: not open`);
+    let table: string | undefined;
+    try {
+      live.checkpoints.begin();
+      for await (const part of batch.parts) {
+        for (const change of part) {
+          table = change.table?.name;
+          take(live, change);
+        }
+      }
+      table = undefined;
+      live.checkpoints.commit(batch.checkpoint);
+      live.filling = batch.checkpoint.fill !== null;
+    } catch (error) {
+      throw this.#failed(error, table);
+    }
+  }
+
+  async close(): Promise<void> {
+    const live = this.#live;
+    this.#live = null;
+    try {
+      if (live?.database.inTransaction === true) live.database.exec('ROLLBACK');
+    } catch {
+      // SQLite has rolled back by itself; closing does it in any case.
+    }
+    live?.database.close();
+  }
+
+  #failed(error: unknown, table?: string): WaggleError {
+    const failure = toSinkError(error, this.#file, table);
+    if (failure.code === 'SINK_FENCED') this.#held = false;
+    return failure;
+  }
+}
+
+const take = (live: Live, change: SinkChange): void => {
+  if (change.op === 's') {
+    live.tables.clear();
+    const changed = applySchemaChange(live, change, live.filling);
+    if (changed !== null) live.tables.set(changed.table.name, changed);
+    return;
+  }
+  let target = live.tables.get(change.table.name);
+  if (target?.table !== change.table) {
+    target = TargetTable.open(live, change.table, live.filling);
+    live.tables.set(change.table.name, target);
+  }
+  if (change.op === 't') target.deleteAll();
+  else target.apply(change);
+};
+
+const makeDirectory = (file: string): void => {
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+  } catch (error) {
+    throw new WaggleError('SINK_DENIED', `sqlite ${file}: its directory cannot be created (${systemErrorCode(error) ?? 'unknown'})`, { hint: 'Check the rights of the directory above it.' });
+  }
+};

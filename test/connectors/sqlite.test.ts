@@ -1,0 +1,95 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { afterAll, describe, expect, it } from 'vitest';
+import { createSink } from '../../connectors/sqlite/sink.ts';
+import type { Value } from '../../src/change/table.ts';
+import type { SinkTable } from '../../src/pipeline/sink.ts';
+import { temporaryDirectory } from '../helpers/temporary.ts';
+import { conformance, type ConformanceTarget } from './conformance.ts';
+import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+const file = join(directory.path, 'deep', 'copy.sqlite');
+
+const show = (value: Value): string | null => {
+  if (value === null) return null;
+  if (typeof value === 'bigint') return `integer ${value}`;
+  if (typeof value === 'number') return `real ${Object.is(value, -0) ? '-0' : value}`;
+  return typeof value === 'string' ? `text ${value}` : `blob ${Buffer.from(value).toString('hex')}`;
+};
+
+const withDatabase = <T>(work: (database: Database.Database) => T): T => {
+  const database = new Database(file);
+  try {
+    return work(database);
+  } finally {
+    database.close();
+  }
+};
+
+const target: ConformanceTarget = {
+  createSink: () => createSink({ file }),
+  run: async (sql) => withDatabase((database) => void database.exec(sql)),
+  rows: async (table: SinkTable) =>
+    withDatabase((database) => {
+      const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+      const statement = database.prepare(`SELECT ${table.columns.map((column) => quote(column.name)).join(', ')} FROM ${quote(table.name)}`);
+      return (statement.raw().safeIntegers().all() as Value[][]).map((row) => row.map(show));
+    }),
+  show,
+  exact: true,
+  fences: true,
+};
+
+describe('sqlite', () => {
+  conformance(async () => target);
+
+  it('writes WAL mode, the declared types and the same affinities', async () => {
+    const table = sinkTable('declared', [
+      { name: 'id', type: 'INTEGER', key: true },
+      { name: 'a', type: 'VARCHAR(20)' },
+      { name: 'b', type: 'ANY', affinity: 'BLOB' },
+      { name: 'c', type: 'weird"; DROP', affinity: 'NUMERIC' },
+    ]);
+    const sink = createSink({ file });
+    await sink.open(contextOf('declared'));
+    await sink.apply(batchOf([[upsert(table, ['text in a key', '1', '1', '1x'])]], checkpointAt(1)));
+    await sink.close();
+    withDatabase((database) => {
+      expect(database.pragma('journal_mode', { simple: true })).toBe('wal');
+      expect(database.prepare("SELECT type FROM pragma_table_info('declared')").pluck().all()).toEqual(['INT', 'VARCHAR(20)', '', 'NUMERIC']);
+      expect(database.prepare('SELECT typeof(id), typeof(b) FROM declared').raw().get()).toEqual(['text', 'text']);
+    });
+  });
+
+  it('tells what is wrong with the file', async () => {
+    await expect(createSink({ file: directory.path }).open(contextOf('x'))).rejects.toMatchObject({ code: 'SINK_DENIED' });
+    const text = join(directory.path, 'text');
+    await import('node:fs/promises').then((fs) => fs.writeFile(text, 'this is not a database, it is a text file that is long enough'.repeat(20)));
+    await expect(createSink({ file: text }).open(contextOf('x'))).rejects.toMatchObject({ code: 'SINK_DENIED' });
+    rmSync(text);
+  });
+
+  it('says SINK_BUSY when another process holds the file', { timeout: 20_000 }, async () => {
+    const holder = new Database(file);
+    holder.exec('BEGIN IMMEDIATE');
+    const sink = createSink({ file });
+    await expect(sink.open(contextOf('busy'))).rejects.toMatchObject({ code: 'SINK_BUSY', retryable: true });
+    holder.exec('ROLLBACK');
+    holder.close();
+    await sink.open(contextOf('busy'));
+    await sink.close();
+  });
+
+  it("refuses a row that a constraint of the user's table refuses", async () => {
+    await target.run('CREATE TABLE checked (id TEXT PRIMARY KEY, v TEXT CHECK (v <> \'SECRET\'))');
+    const table = sinkTable('checked', [{ name: 'id', key: true }, { name: 'v' }]);
+    const sink = createSink({ file });
+    await sink.open(contextOf('checked'));
+    const refused = sink.apply(batchOf([[upsert(table, ['1', 'SECRET'])]], checkpointAt(1)));
+    await expect(refused).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false });
+    await sink.close();
+  });
+});

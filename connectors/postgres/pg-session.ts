@@ -1,0 +1,57 @@
+/** A Session over a connection of `pg`. */
+import pg from 'pg';
+import type { SinkContext } from '../../src/pipeline/sink.ts';
+import type { ResultRow, Session } from './session.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/** Connects. Rejects with the driver's error; the URL and its password never stand in one. */
+export const openPgSession = async (url: string, context: SinkContext): Promise<Session> => {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: `waggle ${context.name}`.slice(0, 63),
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  });
+  // A connection that is cut while nothing is asked of it: the next query tells.
+  client.on('error', (error) => context.logger.debug({ code: 'code' in error ? error.code : null }, 'connection lost'));
+  try {
+    await client.connect();
+  } catch (error) {
+    await closeClient(client);
+    throw error;
+  }
+  return new PgSession(client);
+};
+
+class PgSession implements Session {
+  readonly #client: pg.Client;
+
+  constructor(client: pg.Client) {
+    this.#client = client;
+  }
+
+  async query(sql: string, parameters: readonly (string | null)[], name?: string): Promise<ResultRow[]> {
+    const result = await this.#client.query<ResultRow>({ text: sql, values: [...parameters], ...(name === undefined ? {} : { name }) });
+    return result.rows;
+  }
+
+  async script(sql: string): Promise<ResultRow[]> {
+    const result: unknown = await this.#client.query(sql);
+    const results = (Array.isArray(result) ? result : [result]) as pg.QueryResult<ResultRow>[];
+    return results.findLast((one) => one.fields.length > 0)?.rows ?? [];
+  }
+
+  close(): Promise<void> {
+    return closeClient(this.#client);
+  }
+}
+
+// The server rolls back what is open. A server that no longer answers must not hold up the end.
+const closeClient = async (client: pg.Client): Promise<void> => {
+  const timer = setTimeout(() => client.connection.stream.destroy(), CLOSE_TIMEOUT_MS);
+  await client.end().catch(() => {});
+  clearTimeout(timer);
+};

@@ -1,0 +1,179 @@
+/**
+ * A sink into Postgres over any Session (`pg`, PGlite). States are applied set-wise, a batch and its checkpoint in one
+ * transaction: after any crash the target stands exactly at its checkpoint.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Checkpoint } from '../../src/change/change.ts';
+import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
+import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
+import { isDataError, refusedValue, toSinkError } from './errors.ts';
+import { applySchemaChange } from './schema-change.ts';
+import type { Session } from './session.ts';
+import { type Statement, TableWriter } from './table-writer.ts';
+import { type Target, TargetTable } from './target-table.ts';
+
+export interface SqlSinkOptions {
+  /** Connects. Errors become SINK_* codes here. */
+  readonly connect: (context: SinkContext) => Promise<Session>;
+  /** null: the connection's own current schema. */
+  readonly schema: string | null;
+  /** Which server, for messages. No password. */
+  readonly label: string;
+}
+
+/** What an open connection has. */
+interface Live {
+  readonly session: Session;
+  readonly checkpoints: CheckpointTable;
+  readonly target: Target;
+  readonly writers: Map<string, TableWriter>;
+  /** Waggle's own tables may be created although they were created before: nothing of this sink is there yet. */
+  filling: boolean;
+}
+
+export class SqlSink implements Sink {
+  readonly wants = 'states';
+  readonly #options: SqlSinkOptions;
+  readonly #token = randomUUID();
+  #held = false;
+  #live: Live | null = null;
+  /** The statement that the server works on while the next one is being encoded. */
+  #underWay: { readonly statement: Statement; readonly done: Promise<unknown> } | null = null;
+
+  constructor(options: SqlSinkOptions) {
+    this.#options = options;
+  }
+
+  async open(context: SinkContext): Promise<Checkpoint | null> {
+    const { connect, label } = this.#options;
+    await this.close();
+    let session: Session | null = null;
+    try {
+      session = await connect(context);
+      const [settings] = await session.script(
+        `SET standard_conforming_strings = on; SET extra_float_digits = 3; SET client_min_messages = warning;
+         SELECT current_schema()::text AS schema, current_setting('server_version_num') AS version`,
+      );
+      const schema = this.#options.schema ?? settings?.['schema'];
+      if (schema == null) throw new WaggleError('SINK_DENIED', `${label}: there is no schema to write to`, { hint: 'Name one with `schema`.' });
+      await prepareTables(session, schema);
+      const checkpoints = new CheckpointTable({ session, schema, sink: context.name, token: this.#token });
+      const checkpoint = await checkpoints.take(this.#held);
+      this.#held = true;
+      const target = { session, schema, label, infinities: Number(settings?.['version']) >= 140_000, logger: context.logger };
+      this.#live = { session, checkpoints, target, writers: new Map(), filling: checkpoint === null || checkpoint.fill !== null };
+      return checkpoint;
+    } catch (error) {
+      await session?.close();
+      throw this.#failed(error);
+    }
+  }
+
+  async apply(batch: Batch): Promise<void> {
+    const live = this.#live;
+    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
+    let place: string | undefined;
+    try {
+      await live.checkpoints.begin();
+      for await (const part of batch.parts) {
+        for (const change of part) {
+          place = (change.table ?? null)?.name;
+          await this.#take(live, change);
+        }
+        for (const writer of live.writers.values()) await this.#flush(live, writer);
+      }
+      await this.#settle();
+      place = undefined;
+      await live.checkpoints.commit(batch.checkpoint);
+      live.filling = batch.checkpoint.fill !== null;
+    } catch (error) {
+      const statement = this.#underWay?.statement;
+      this.#underWay = null;
+      const found = statement !== undefined && isDataError(error) ? await refusedColumn(live, statement) : null;
+      throw found ?? this.#failed(error, statement?.writer.target.name ?? place);
+    }
+  }
+
+  async close(): Promise<void> {
+    const live = this.#live;
+    this.#live = null;
+    this.#underWay = null;
+    await live?.session.close();
+  }
+
+  async #take(live: Live, change: SinkChange): Promise<void> {
+    if (change.op === 's') {
+      for (const writer of live.writers.values()) await this.#flush(live, writer);
+      await this.#settle();
+      live.writers.clear();
+      const target = await applySchemaChange(live.target, change, live.filling);
+      if (target !== null) this.#addWriter(live, target);
+      return;
+    }
+    let writer = live.writers.get(change.table.name);
+    if (writer?.target.table !== change.table) writer = await this.#openWriter(live, change.table);
+    if (change.op === 't') {
+      await this.#flush(live, writer);
+      await this.#settle();
+      await writer.target.deleteAll();
+    } else if (writer.add(change)) await this.#flush(live, writer);
+  }
+
+  async #openWriter(live: Live, table: SinkTable): Promise<TableWriter> {
+    const old = live.writers.get(table.name);
+    if (old !== undefined) await this.#flush(live, old);
+    await this.#settle();
+    return this.#addWriter(live, await TargetTable.open(live.target, table, live.filling));
+  }
+
+  #addWriter(live: Live, target: TargetTable): TableWriter {
+    const writer = new TableWriter(target, live.target, () => this.#settle());
+    live.writers.set(target.table.name, writer);
+    return writer;
+  }
+
+  async #flush(live: Live, writer: TableWriter): Promise<void> {
+    for (const statement of await writer.take()) {
+      await this.#settle();
+      const done = live.session.query(statement.sql, statement.literals);
+      // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
+      done.catch(() => {});
+      this.#underWay = { statement, done };
+    }
+  }
+
+  async #settle(): Promise<void> {
+    const underWay = this.#underWay;
+    if (underWay === null) return;
+    await underWay.done;
+    this.#underWay = null;
+  }
+
+  #failed(error: unknown, place?: string): WaggleError {
+    const failure = toSinkError(error, this.#options.label, place);
+    if (failure.code === 'SINK_FENCED') this.#held = false;
+    return failure;
+  }
+}
+
+/** Tries each column of a refused statement alone, to say which one it was. Null: none alone, or it cannot be told. */
+const refusedColumn = async (live: Live, statement: Statement): Promise<WaggleError | null> => {
+  const { session, target } = live;
+  const { target: table } = statement.writer;
+  for (const [place, column] of statement.columns.entries()) {
+    try {
+      await session.script(`ROLLBACK; BEGIN; CREATE TEMP TABLE waggle_probe ON COMMIT DROP AS SELECT ${column.quoted} AS c FROM ${table.quoted} WITH NO DATA`);
+    } catch {
+      return null;
+    }
+    try {
+      const cast = column.kind === 'other' ? `SELECT v::${column.type} FROM unnest($1::text[]) AS v` : `SELECT v FROM unnest($1::${column.type}[]) AS v`;
+      await session.query(`INSERT INTO waggle_probe (c) ${cast}`, [statement.literals[place]!]);
+    } catch (error) {
+      if (!isDataError(error)) return null;
+      return refusedValue({ target: target.label, table: table.name, column: column.name }, `the column (${column.type}) refuses a value`);
+    }
+  }
+  return null;
+};

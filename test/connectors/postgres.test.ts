@@ -1,0 +1,220 @@
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createSink } from '../../connectors/postgres/sink.ts';
+import type { Value } from '../../src/change/table.ts';
+import type { Sink } from '../../src/pipeline/sink.ts';
+import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { conformance, type ConformanceTarget } from './conformance.ts';
+import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
+import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
+
+const absent = (await postgresBinaries()) === null && !serversRequired();
+
+describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skipped)' : ''}`, { timeout: 30_000 }, () => {
+  let server: PostgresServer;
+  let admin: pg.Client;
+  beforeAll(async () => {
+    server = await startPostgres();
+    admin = new pg.Client({ connectionString: server.url });
+    await admin.connect();
+  }, 60_000);
+  afterAll(async () => {
+    await admin?.end();
+    await server?.stop();
+  });
+
+  const target: ConformanceTarget = {
+    createSink: () => createSink({ url: server.url }),
+    run: async (sql) => void (await admin.query(sql)),
+    rows: async (table) => {
+      const { rows } = await admin.query<Record<string, string | null>>(selectRows(table));
+      return rows.map((row) => table.columns.map((column, index) => canonicalReal(row[`c${index}`]!, column)));
+    },
+    show: showInPostgres,
+    exact: false,
+    fences: true,
+  };
+
+  conformance(async () => target);
+
+  let counter = 0;
+  const opened = async (options: { url?: string; schema?: string } = {}): Promise<Sink> => {
+    const sink = createSink({ url: server.url, ...options });
+    await sink.open(contextOf(`pg_${(counter += 1)}`));
+    return sink;
+  };
+  const apply = (sink: Sink, ...changes: ReturnType<typeof upsert>[]): Promise<void> => sink.apply(batchOf([changes], checkpointAt(1)));
+  const typesOf = async (table: string): Promise<Record<string, string>> => {
+    const { rows } = await admin.query<{ name: string; type: string }>('SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0', [table]);
+    return Object.fromEntries(rows.map((row) => [row.name, row.type]));
+  };
+
+  it('chooses types and widens them in its own tables', async () => {
+    const table = sinkTable('chosen', [
+      { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+      { name: 'likes', type: 'INTEGER' },
+      { name: 'verified', type: 'BOOLEAN' },
+      { name: 'at', type: 'DATETIME' },
+      { name: 'price', type: 'DECIMAL' },
+      { name: 'ratio', type: 'REAL' },
+      { name: 'body', type: 'TEXT' },
+      { name: 'data', type: 'BLOB' },
+      { name: 'any', type: '' },
+    ]);
+    const sink = await opened();
+    await apply(sink, upsert(table, [1, 2, 1, '2026-01-01', 1.5, 0.5, 'x', new Uint8Array([1]), 7]));
+    expect(await typesOf('chosen')).toEqual({ id: 'bigint', likes: 'bigint', verified: 'bigint', at: 'text', price: 'numeric', ratio: 'double precision', body: 'text', data: 'bytea', any: 'text' });
+    await apply(sink, upsert(table, [2, 45.5, 1, null, null, 'n/a', null, null, null]));
+    expect(await typesOf('chosen')).toMatchObject({ likes: 'numeric', ratio: 'text', price: 'numeric' });
+    await apply(sink, upsert(table, [3, 'many', 1, null, null, 1e21, null, null, null]));
+    await sink.close();
+    expect(await typesOf('chosen')).toMatchObject({ likes: 'text', data: 'bytea' });
+    const { rows } = await admin.query('SELECT likes, ratio FROM chosen ORDER BY id');
+    expect(rows).toEqual([{ likes: '2', ratio: '0.5' }, { likes: '45.5', ratio: 'n/a' }, { likes: 'many', ratio: '1000000000000000000000' }]);
+  });
+
+  it('finds keys again after their column was widened', async () => {
+    const table = sinkTable('widened_key', [{ name: 'k', type: 'NUMERIC', key: true }, { name: 'v' }]);
+    const sink = await opened();
+    const keys: Value[] = [1, 1.5, 1e300, -2.5e-7, 123456789012345680000, 9007199254740993n];
+    await apply(sink, ...keys.map((key) => upsert(table, [key, 'old'])));
+    await apply(sink, upsert(table, ['word', 'new']));
+    await apply(sink, ...keys.slice(0, 3).map((key) => upsert(table, [key, 'new'])), ...keys.slice(3).map((key) => remove(table, [key])));
+    await sink.close();
+    expect((await admin.query('SELECT count(*)::int AS n, count(*) FILTER (WHERE v = $1)::int AS new FROM widened_key', ['new'])).rows).toEqual([{ n: 4, new: 4 }]);
+  });
+
+  it.each<[string, string, Value]>([
+    ['bigint', 'bigint', 45.5],
+    ['bigint', 'bigint', 'SECRET'],
+    ['integer', 'integer', 5_000_000_000],
+    ['varchar', 'varchar(5)', 'SECRET'],
+    ['timestamptz', 'timestamptz', 'SECRET'],
+    ['uuid', 'uuid', 'SECRET'],
+    ['boolean', 'boolean', 2],
+    ['jsonb', 'jsonb', '{SECRET'],
+    ['text', 'text', new Uint8Array([1])],
+    ['bytea', 'bytea', 'SECRET'],
+    ['char', 'char(3)', 'SECRET'],
+    ['bit', 'bit(3)', '10101'],
+    ['check', "text CHECK (v <> 'SECRET')", 'SECRET'],
+    ['not null', 'text NOT NULL', null],
+  ])("refuses a value in a user's column of type %s", async (_name, type, value) => {
+    const name = `users_${(counter += 1)}`;
+    await admin.query(`CREATE TABLE ${name} (id text PRIMARY KEY, v ${type})`);
+    const table = sinkTable(name, [{ name: 'id', key: true }, { name: 'v', type: '' }]);
+    const sink = await opened();
+    const error: unknown = await apply(sink, upsert(table, ['KEY', value])).catch((reason: unknown) => reason);
+    await sink.close();
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false });
+    if (!(error instanceof Error)) throw new Error('not an error');
+    expect(error.message).toContain(name);
+    expect(error.message).toMatch(/column v|constraint/);
+    expect(JSON.stringify([error.message, error.cause ?? null, error.stack])).not.toMatch(/SECRET|KEY/);
+    expect((await admin.query(`SELECT FROM ${name}`)).rowCount).toBe(0);
+  });
+
+  it("fills a user's typed columns", async () => {
+    await admin.query("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE typed (id uuid PRIMARY KEY, at timestamptz, ok boolean, doc jsonb, n integer, price numeric(10,2), mood mood, short varchar(5), serial bigint GENERATED ALWAYS AS IDENTITY)");
+    const table = sinkTable('typed', [{ name: 'id', key: true }, { name: 'at' }, { name: 'ok', type: 'BOOLEAN' }, { name: 'doc' }, { name: 'n', type: 'INTEGER' }, { name: 'price', type: 'NUMERIC' }, { name: 'mood' }, { name: 'short' }]);
+    const sink = await opened();
+    const id = '2c8f6a3e-0d0d-4f5d-9d66-7a1f0b5f8c11';
+    await apply(sink, upsert(table, [id, '2026-01-01T00:00:00.000Z', 1, '{"a":"\\"x\\""}', 5, 1.25, 'ok', 'abcde']), upsert(table, [id.replace('2', '3'), null, 0, null, null, null, null, null]));
+    await apply(sink, remove(table, [id.replace('2', '3')]));
+    await sink.close();
+    const { rows } = await admin.query('SELECT at::text, ok, doc, n, price, mood, short, serial FROM typed');
+    expect(rows).toEqual([{ at: expect.stringContaining('2026-01-01'), ok: true, doc: { a: '"x"' }, n: 5, price: '1.25', mood: 'ok', short: 'abcde', serial: '1' }]);
+  });
+
+  it('refuses U+0000 in text, with table and column', async () => {
+    const table = sinkTable('nul', [{ name: 'id', key: true }, { name: 'v' }]);
+    const sink = await opened();
+    await expect(apply(sink, upsert(table, ['1', 'a\0b']))).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(/table nul, column v.*U\+0000/) });
+    await sink.close();
+  });
+
+  it('writes into a schema of its own', async () => {
+    const table = sinkTable('t', [{ name: 'id', key: true }]);
+    const sink = await opened({ schema: 'My.Schema' });
+    await apply(sink, upsert(table, ['1']));
+    await sink.close();
+    expect((await admin.query('SELECT id FROM "My.Schema".t')).rows).toEqual([{ id: '1' }]);
+  });
+
+  it('replaces the primary key when the hive has another one', async () => {
+    const name = 'rekeyed';
+    const one = sinkTable(name, [{ name: 'waggle_rowid', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'id' }]);
+    const two = sinkTable(name, [{ name: 'id', key: true }]);
+    const sink = await opened();
+    await apply(sink, upsert(one, [1, 'a']));
+    await apply(sink, upsert(two, ['a']), upsert(two, ['b']));
+    await sink.close();
+    expect((await admin.query('SELECT id FROM rekeyed ORDER BY id')).rows).toEqual([{ id: 'a' }, { id: 'b' }]);
+  });
+
+  it('classifies what stands between it and the server, and never shows the password', async () => {
+    const failure = async (url: string): Promise<unknown> => {
+      const sink = createSink({ url });
+      const error: unknown = await sink.open(contextOf('x')).catch((reason: unknown) => reason);
+      await sink.close();
+      if (!(error instanceof Error)) throw new Error('did not fail');
+      expect(`${error.message} ${JSON.stringify(error)} ${String(error.cause)}`).not.toContain('hunter2');
+      return error;
+    };
+    const at = server.url.replace('postgres@', 'postgres:hunter2@');
+    expect(await failure(at.replace(`:${server.port}`, ':1'))).toMatchObject({ code: 'SINK_UNREACHABLE', retryable: true });
+    expect(await failure(at.replace('127.0.0.1', 'no-such-host.invalid'))).toMatchObject({ code: 'SINK_UNREACHABLE' });
+    expect(await failure(at.replace(/postgres$/, 'nodatabase'))).toMatchObject({ code: 'SINK_DENIED', retryable: false });
+    expect(await failure(at.replace('postgres:hunter2', 'nobody:hunter2'))).toMatchObject({ code: 'SINK_DENIED' });
+    await admin.query('CREATE ROLE reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC');
+    expect(await failure(at.replace('postgres:hunter2', 'reader:hunter2'))).toMatchObject({ code: 'SINK_DENIED' });
+    expect(await failure('postgres://u:hunter2@[bad')).toBeInstanceOf(Error);
+  });
+
+  it('waits no longer than its lock timeout for a batch of another runner', async () => {
+    const sink = await opened();
+    await admin.query("BEGIN; SELECT FROM waggle_checkpoint FOR UPDATE");
+    await expect(apply(sink)).rejects.toMatchObject({ code: 'SINK_BUSY', retryable: true });
+    await admin.query('ROLLBACK');
+    await sink.close();
+  });
+
+  it('loses and doubles nothing when connections are cut at any byte or backends are terminated', { timeout: 120_000 }, async () => {
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+    const sink = createSink({ url: server.url.replace(`:${server.port}`, `:${proxy.port}`) });
+    // Counts each insert: exactly once means that a batch that was committed is not applied again.
+    await admin.query(
+      `CREATE TABLE cut (id bigint PRIMARY KEY, batch bigint); CREATE TABLE cut_log (id bigint, batch bigint);
+       CREATE FUNCTION cut_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO cut_log VALUES (NEW.id, NEW.batch); RETURN NEW; END $$;
+       CREATE TRIGGER cut_log AFTER INSERT OR UPDATE ON cut FOR EACH ROW EXECUTE FUNCTION cut_log()`,
+    );
+    const table = sinkTable('cut', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'batch', type: 'INTEGER' }]);
+    const context = contextOf('cut');
+    let seq = 0;
+    let cuts = 0;
+    for (let attempt = 0; attempt < 60 || seq < 20; attempt += 1) {
+      try {
+        const checkpoint = await sink.open(context);
+        if (checkpoint !== null) seq = checkpoint.seq;
+        if (attempt % 3 === 0) proxy.cutAfter(Math.floor(Math.random() * 6000));
+        if (attempt % 3 === 1) setTimeout(() => void admin.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waggle cut'`).catch(() => {}), Math.random() * 15);
+        const next = seq + 1;
+        const parts = Array.from({ length: 4 }, (_, part) => Array.from({ length: 50 }, (_, row) => upsert(table, [part * 50 + row, next])));
+        await sink.apply(batchOf(parts, checkpointAt(next)));
+        seq = next;
+      } catch (error) {
+        cuts += 1;
+        expect(error).toMatchObject({ retryable: true });
+      } finally {
+        await sink.close();
+      }
+    }
+    expect(cuts).toBeGreaterThan(10);
+    const { rows } = await admin.query('SELECT batch::int, count(*)::int AS n FROM cut_log GROUP BY batch ORDER BY batch');
+    const last = (await sink.open(context))!.seq;
+    await sink.close();
+    expect(rows).toEqual(Array.from({ length: last }, (_, index) => ({ batch: index + 1, n: 200 })));
+    expect((await admin.query('SELECT DISTINCT batch::int FROM cut')).rows).toEqual([{ batch: last }]);
+  });
+});

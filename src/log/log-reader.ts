@@ -114,6 +114,11 @@ export class LogReader implements Disposable {
     return { seq: row.head_seq, txid: row.head_txid };
   }
 
+  /** The log's term of now. */
+  term(): string {
+    return this.#read(() => this.#readState()).term;
+  }
+
   /** First seq that is still stored, or would be the next one. */
   firstSeq(): number {
     return this.#read(() => this.#readState()).base_seq + 1;
@@ -208,6 +213,7 @@ export class LogReader implements Disposable {
       catalog,
       previousCatalog: previousVersion === null ? catalog : this.#catalog(previousVersion),
       partCount,
+      inlineBytes: data?.length ?? 0,
       readPart: (index) => data ?? this.#readPart((firstPart ?? 0) + index, info),
     });
   }

@@ -9,6 +9,8 @@ export interface LoggedTransactionOptions {
   readonly catalog: Catalog;
   readonly previousCatalog: Catalog;
   readonly partCount: number;
+  /** Bytes of changes that were read with the transaction (and are in memory); 0 where parts are read one by one. */
+  readonly inlineBytes: number;
   /** The part's bytes, 0-based. Throws when the transaction left the log since. */
   readonly readPart: (index: number) => Buffer;
 }
@@ -20,6 +22,8 @@ export class LoggedTransaction {
   /** Schema before it; the same object where it changed none. */
   readonly previousCatalog: Catalog;
   readonly partCount: number;
+  /** Bytes of changes that it holds in memory; a large transaction holds none. */
+  readonly inlineBytes: number;
   readonly #readPart: (index: number) => Buffer;
 
   constructor(options: LoggedTransactionOptions) {
@@ -27,6 +31,7 @@ export class LoggedTransaction {
     this.catalog = options.catalog;
     this.previousCatalog = options.previousCatalog;
     this.partCount = options.partCount;
+    this.inlineBytes = options.inlineBytes;
     this.#readPart = options.readPart;
   }
 

@@ -1,0 +1,87 @@
+/** Transactions and filled rows as the parts of a batch: mapped, coalesced, a bounded number of them in memory. */
+import type { Change, SnapshotPoint } from '../change/change.ts';
+import type { LoggedTransaction } from '../log/logged-transaction.ts';
+import { WaggleError } from '../support/errors.ts';
+import { coalesce } from './coalesce.ts';
+import type { TableMapping } from './mapping.ts';
+import type { RowChunk } from './row-source.ts';
+import type { Sink, SinkChange } from './sink.ts';
+
+/** What a part holds at most, but for a single larger change and the rest of a part of the log. */
+const PART_CHANGES = 5000;
+const PART_BYTES = 2 * 1024 * 1024;
+
+export interface PartOptions {
+  readonly mapping: TableMapping;
+  readonly wants: Sink['wants'];
+}
+
+/** The transactions' changes in order. Parts without changes for the sink are left out; so there may be no part at all. */
+export const transactionParts = function* (
+  transactions: readonly LoggedTransaction[],
+  options: PartOptions,
+): Generator<SinkChange[], void, undefined> {
+  yield* collectParts(changesOf(transactions), options);
+};
+
+/**
+ * A chunk of a first fill. `begin`: it is the table's first: a sink that wants states is told of the table by an `s`, so that an empty table
+ * comes to be, too. `empty`: the table's old rows go first, by a `t`.
+ */
+export const chunkParts = function* (
+  chunk: RowChunk,
+  options: PartOptions & { readonly begin: boolean; readonly empty: boolean; readonly timestampUs: number },
+): Generator<SinkChange[], void, undefined> {
+  yield* collectParts([chunkChanges(chunk, options)], options);
+};
+
+const changesOf = function* (transactions: readonly LoggedTransaction[]): Generator<Iterable<Change>, void, undefined> {
+  for (const transaction of transactions) yield* transaction.changes();
+};
+
+const chunkChanges = function* (
+  { table, rows, asOf }: RowChunk,
+  options: PartOptions & { readonly begin: boolean; readonly empty: boolean; readonly timestampUs: number },
+): Generator<Change, void, undefined> {
+  const snapshot: SnapshotPoint = { ...asOf, timestampUs: options.timestampUs };
+  const placed = { seq: null, transaction: null, collectionOrder: 0, snapshot, table };
+  if (options.begin && options.wants === 'states') yield { op: 's', ...placed, name: table.name, previous: null };
+  if (options.empty) yield { op: 't', ...placed };
+  for (const row of rows) yield { op: 'r', ...placed, before: null, after: row };
+};
+
+const collectParts = function* (
+  source: Iterable<Iterable<Change>>,
+  { mapping, wants }: PartOptions,
+): Generator<SinkChange[], void, undefined> {
+  let part: SinkChange[] = [];
+  let bytes = 0;
+  for (const changes of source) {
+    for (const change of changes) {
+      const mapped = mapChange(mapping, change);
+      if (mapped === null) continue;
+      part.push(mapped);
+      bytes += sizeOf(change);
+      if (part.length < PART_CHANGES && bytes < PART_BYTES) continue;
+      yield wants === 'states' ? coalesce(part) : part;
+      part = [];
+      bytes = 0;
+    }
+  }
+  if (part.length > 0) yield wants === 'states' ? coalesce(part) : part;
+};
+
+const mapChange = (mapping: TableMapping, change: Change): SinkChange | null => {
+  try {
+    return mapping.change(change);
+  } catch (error) {
+    if (error instanceof WaggleError) throw error;
+    const table = change.op === 's' ? change.name : change.table.name;
+    throw new WaggleError('STATE_CORRUPT', `change ${String(change.seq)} of the table ${table} cannot be decoded`, { cause: error });
+  }
+};
+
+const sizeOf = (change: Change): number => {
+  if (change.op === 's' || change.op === 't') return 0;
+  return (change.before?.record.length ?? 0) + (change.after?.record.length ?? 0);
+};

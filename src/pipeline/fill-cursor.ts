@@ -1,0 +1,53 @@
+/** How far a first fill has come: kept in the checkpoint's `fill`, so that it moves with the rows it speaks of. */
+import { WaggleError } from '../support/errors.ts';
+import { canonicalInteger } from '../sqlite/varint.ts';
+import type { Rowid } from '../change/table.ts';
+
+export interface FillCursor {
+  /** True: the target may hold rows that the hive does not (anymore); each table is emptied when its fill begins. */
+  readonly reconcile: boolean;
+  /** Tables that are still to be filled; the first of them is begun. */
+  readonly tables: readonly string[];
+  /** Last rowid of `tables[0]` that was filled; null: none yet. */
+  readonly after: Rowid | null;
+  /** Generation of the chunks of `tables[0]` so far; null with `after`. */
+  readonly generation: string | null;
+  /** Tables at the begin of the fill. */
+  readonly total: number;
+  /** Rows filled so far. */
+  readonly rows: number;
+}
+
+export const beginFill = (tables: readonly string[], reconcile: boolean): FillCursor | null =>
+  tables.length === 0 ? null : { reconcile, tables, after: null, generation: null, total: tables.length, rows: 0 };
+
+/** Null when that was the last table. */
+export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
+  cursor.tables.length <= 1
+    ? null
+    : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows };
+
+/** The same table from its first row again. */
+export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null });
+
+export const encodeCursor = (cursor: FillCursor | null): string | null =>
+  cursor === null ? null : JSON.stringify({ v: 1, ...cursor, after: cursor.after === null ? null : String(cursor.after) });
+
+/** Throws SINK_CHECKPOINT_UNKNOWN on a note that this version did not write: the fill then starts again. */
+export const decodeCursor = (note: string | null): FillCursor | null => {
+  if (note === null) return null;
+  const raw = parse(note);
+  if (raw?.v !== 1) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', "the checkpoint's note about the first fill cannot be read");
+  const { v: _, after, ...cursor } = raw;
+  return { ...cursor, after: after === null ? null : canonicalInteger(BigInt(after)) };
+};
+
+type RawCursor = Omit<FillCursor, 'after'> & { readonly v: number; readonly after: string | null };
+
+const parse = (note: string): RawCursor | null => {
+  try {
+    return JSON.parse(note) as RawCursor;
+  } catch {
+    return null;
+  }
+};

@@ -1,0 +1,329 @@
+/**
+ * A sink from its `open` to its first error or to the end: finds out where it stands, fills it, streams into it.
+ *
+ * Guarantees: what was applied and the checkpoint move together, in log order, whole transactions; a chunk of the first fill is
+ * applied exactly when the sink stands at the position at which the chunk was read. Keeps nothing that the checkpoint
+ * does not hold: after an error the next session goes on from the target's own checkpoint.
+ */
+import type { Logger } from 'pino';
+import type { Checkpoint } from '../change/change.ts';
+import type { Catalog } from '../change/table.ts';
+import type { LoggedTransaction } from '../log/logged-transaction.ts';
+import type { LogReader } from '../log/log-reader.ts';
+import type { HeadNotice } from '../stream/head-notice.ts';
+import type { Clock } from '../support/clock.ts';
+import { WaggleError } from '../support/errors.ts';
+import { chunkParts, transactionParts } from './batch-parts.ts';
+import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, restartTable } from './fill-cursor.ts';
+import type { TableMapping } from './mapping.ts';
+import type { RowChunk, RowSource } from './row-source.ts';
+import type { Sink, SinkChange, SinkContext } from './sink.ts';
+
+export interface BatchOptions {
+  /** Changes after which a batch is sent. A transaction is never divided, so a batch can be larger. */
+  readonly rows: number;
+  /** Least time between two batches that are not full: the first change after a pause is sent at once. */
+  readonly delayMs: number;
+}
+
+export interface SessionOptions {
+  readonly sink: Sink;
+  readonly context: SinkContext;
+  /** A reader of its own, opened for this session. */
+  readonly reader: LogReader;
+  readonly mapping: TableMapping;
+  readonly head: HeadNotice;
+  /** Null: there is nothing to fill from. */
+  readonly rows: RowSource | null;
+  readonly fill: boolean;
+  readonly batch: BatchOptions;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly observer: SessionObserver;
+}
+
+/** Told what happens, for the status. Must not throw. */
+export interface SessionObserver {
+  opened(checkpoint: Checkpoint, fill: FillCursor | null): void;
+  applied(progress: { checkpoint: Checkpoint; fill: FillCursor | null; changes: number; transactions: number }): void;
+}
+
+export interface StopSignals {
+  /** Finish what is in the log now, then return. */
+  readonly finish: AbortSignal;
+  /** Return after the call that is running. */
+  readonly abandon: AbortSignal;
+}
+
+const BATCH_BYTES = 8 * 1024 * 1024;
+const PAGE = { maxTransactions: 1000, maxBytes: 1024 * 1024 };
+const POLL_MS = 500;
+const CHUNK_BYTES = 1024 * 1024;
+/** How long a checkpoint that moved over nothing for this sink may stay unsaved. */
+const UNSAVED_MS = 5000;
+const CAPTURE_POLL_MS = 50;
+
+export class SinkSession {
+  readonly #options: SessionOptions;
+  #checkpoint: Checkpoint = { logId: '', term: '', seq: 0, txid: '', fill: null };
+  #cursor: FillCursor | null = null;
+  /** The checkpoint in memory is ahead of the target's, by changes that are none for this sink. */
+  #unsaved = false;
+  #sentAtMs = Number.NEGATIVE_INFINITY;
+  #stopSeq: number | null = null;
+  /** The chunk behind the one that is being applied. */
+  #ahead: { readonly cursor: FillCursor; readonly chunk: Promise<RowChunk | null> } | null = null;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+  }
+
+  /** Returns when stopped, with everything that was in the log then applied. Rejects with the first error. */
+  async run(stop: StopSignals): Promise<void> {
+    const { sink, context, observer } = this.#options;
+    const known = await sink.open(context);
+    const catalog = await this.#captureStarted(stop);
+    if (catalog === null) return;
+    await this.#begin(known, catalog);
+    observer.opened(this.#checkpoint, this.#cursor);
+    while (!stop.abandon.aborted) {
+      if (this.#cursor !== null && !stop.finish.aborted) {
+        await this.#fillStep(this.#cursor, stop);
+      } else if (!(await this.#streamStep(stop))) {
+        break;
+      }
+    }
+    if (this.#unsaved && !stop.abandon.aborted) await this.#save();
+  }
+
+  /** Null when stopped before capture had appended anything. */
+  async #captureStarted(stop: StopSignals): Promise<Catalog | null> {
+    const { reader, clock } = this.#options;
+    for (;;) {
+      const { catalog } = reader.info();
+      if (catalog !== null) return catalog;
+      if (stop.finish.aborted) return null;
+      await clock.sleep(CAPTURE_POLL_MS, stop.finish);
+    }
+  }
+
+  async #begin(known: Checkpoint | null, catalog: Catalog): Promise<void> {
+    const { reader, mapping, logger, fill } = this.#options;
+    for (const warning of mapping.check(catalog)) logger.warn({ warning }, 'the mapping names what is not there');
+    const match = known === null ? null : reader.check(known);
+    if (known !== null && match === 'exact') {
+      this.#checkpoint = known;
+      this.#cursor = fill ? decodeCursor(known.fill) : null;
+      return;
+    }
+    if (known !== null) {
+      const code = 'SINK_CHECKPOINT_UNKNOWN';
+      const next = fill ? 'the sink is filled again' : 'the sink goes on from now and misses what lies between (fill: false)';
+      logger.warn({ code, checkpoint: known, match, next }, 'the checkpoint of the sink is not in the log');
+    }
+    await this.#beginAnew(known !== null);
+  }
+
+  async #beginAnew(reconcile: boolean): Promise<void> {
+    const { reader, mapping, fill } = this.#options;
+    const { logId, term, head, catalog } = reader.info();
+    const names = (catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
+    this.#cursor = fill ? beginFill(names, reconcile) : null;
+    this.#checkpoint = { logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(this.#cursor) };
+    // Saved at once: a kill before the first batch must not lose what comes between.
+    if (this.#cursor === null) await this.#save();
+  }
+
+  async #fillStep(cursor: FillCursor, stop: StopSignals): Promise<void> {
+    const { mapping, sink, clock } = this.#options;
+    const chunk = await this.#chunk(cursor);
+    const fits = chunk !== null && mapping.table(chunk.table) !== null;
+    if (!fits || (cursor.after !== null && cursor.generation !== chunk.generation)) {
+      this.#moveCursor(fits ? restartTable(cursor) : nextTable(cursor));
+      return;
+    }
+    // An older state than the sink has would undo changes that it has: ask again.
+    if (chunk.asOf.seq < this.#checkpoint.seq) {
+      await clock.sleep(CAPTURE_POLL_MS, stop.finish);
+      return;
+    }
+    await this.#applyUpTo(chunk.asOf.seq, stop);
+    if (stop.abandon.aborted) return;
+    if (this.#checkpoint.seq !== chunk.asOf.seq || this.#checkpoint.txid !== chunk.asOf.txid) {
+      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `the mirror was read at ${chunk.asOf.seq}, which is not in the log`);
+    }
+    const next = cursorBehind(cursor, chunk);
+    if (next !== null && !stop.finish.aborted) this.#readAhead(next);
+    const first = cursor.after === null;
+    await this.#send({
+      parts: chunkParts(chunk, {
+        mapping,
+        wants: sink.wants,
+        begin: first,
+        empty: first && cursor.reconcile,
+        timestampUs: clock.now() * 1000,
+      }),
+      checkpoint: { ...this.#checkpoint, fill: encodeCursor(next) },
+      cursor: next,
+      counts: { changes: 0, transactions: 0 },
+    });
+  }
+
+  #chunk(cursor: FillCursor): Promise<RowChunk | null> {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead !== null && ahead.cursor === cursor) return ahead.chunk;
+    const { rows } = this.#options;
+    if (rows === null) throw new WaggleError('CONFIG_INVALID', 'the sink is to be filled, but there is nothing to fill it from');
+    return rows.readRows(cursor.tables[0]!, cursor.after, CHUNK_BYTES);
+  }
+
+  /** Read while the chunk before is applied: its position cannot be before that one's. */
+  #readAhead(cursor: FillCursor): void {
+    const chunk = this.#chunk(cursor);
+    chunk.catch(() => {}); // Seen when it is awaited, if it ever is.
+    this.#ahead = { cursor, chunk };
+  }
+
+  #moveCursor(cursor: FillCursor | null): void {
+    this.#cursor = cursor;
+    this.#checkpoint = { ...this.#checkpoint, fill: encodeCursor(cursor) };
+    this.#unsaved = true;
+  }
+
+  async #applyUpTo(seq: number, stop: StopSignals): Promise<void> {
+    while (this.#checkpoint.seq < seq && !stop.abandon.aborted) {
+      const transactions = this.#next([], seq);
+      if (transactions.length === 0) return;
+      await this.#apply(transactions);
+    }
+  }
+
+  /** One batch. False: stopped, and nothing is left to do. */
+  async #streamStep(stop: StopSignals): Promise<boolean> {
+    const transactions = await this.#collect(stop);
+    if (transactions.length > 0) await this.#apply(transactions);
+    else if (stop.finish.aborted) return false;
+    if (this.#unsaved && this.#options.clock.now() - this.#sentAtMs >= UNSAVED_MS) await this.#save();
+    return this.#stopSeq === null || this.#checkpoint.seq < this.#stopSeq;
+  }
+
+  /** Waits for a batch. Empty: stopped, or time to look after something else. */
+  async #collect(stop: StopSignals): Promise<LoggedTransaction[]> {
+    const { batch, clock, head, reader } = this.#options;
+    const batchEndMs = (): number => this.#sentAtMs + batch.delayMs;
+    let transactions: LoggedTransaction[] = [];
+    for (;;) {
+      if (stop.finish.aborted) this.#stopSeq ??= reader.head().seq;
+      if (this.#stopSeq !== null) return this.#next(transactions, this.#stopSeq);
+      const before = transactions.length;
+      transactions = this.#next(transactions, Number.POSITIVE_INFINITY);
+      const seq = transactions.at(-1)?.info.lastSeq ?? this.#checkpoint.seq;
+      if (this.#isFull(seq, inlineBytes(transactions))) return transactions;
+      if (transactions.length > before) continue;
+      const waitMs = transactions.length === 0 ? POLL_MS : batchEndMs() - clock.now();
+      if (waitMs <= 0) return transactions;
+      await head.waitBehind(seq, { timeoutMs: waitMs, signal: stop.finish });
+      if (transactions.length === 0 && this.#unsaved) return transactions;
+    }
+  }
+
+  /** The transactions and those that follow them in the log, up to `maxSeq` and as many as a batch takes. */
+  #next(transactions: readonly LoggedTransaction[], maxSeq: number): LoggedTransaction[] {
+    const result = [...transactions];
+    let seq = result.at(-1)?.info.lastSeq ?? this.#checkpoint.seq;
+    if (seq >= maxSeq) return result;
+    let bytes = inlineBytes(result);
+    for (const transaction of this.#options.reader.transactionsAfter(seq, PAGE)) {
+      if (this.#isFull(seq, bytes) || transaction.info.lastSeq > maxSeq) break;
+      result.push(transaction);
+      seq = transaction.info.lastSeq;
+      bytes += transaction.inlineBytes;
+    }
+    return result;
+  }
+
+  #isFull(seq: number, bytes: number): boolean {
+    return seq - this.#checkpoint.seq >= this.#options.batch.rows || bytes >= BATCH_BYTES;
+  }
+
+  async #apply(transactions: readonly LoggedTransaction[]): Promise<void> {
+    const { mapping, sink } = this.#options;
+    const { lastSeq, txid } = transactions.at(-1)!.info;
+    await this.#send({
+      parts: transactionParts(transactions, { mapping, wants: sink.wants }),
+      checkpoint: { ...this.#checkpoint, ...this.#termNow(), seq: lastSeq, txid },
+      cursor: this.#cursor,
+      counts: { changes: lastSeq - this.#checkpoint.seq, transactions: transactions.length },
+    });
+  }
+
+  /** What was read now was proven by the term of now. */
+  #termNow(): Pick<Checkpoint, 'term'> {
+    return { term: this.#options.reader.term() };
+  }
+
+  #save(): Promise<void> {
+    return this.#sendParts(noParts(), { checkpoint: this.#checkpoint, cursor: this.#cursor, counts: { changes: 0, transactions: 0 } });
+  }
+
+  async #send(batch: Progress & { readonly parts: Iterator<SinkChange[], void> }): Promise<void> {
+    const first = batch.parts.next();
+    if (first.done === true && batch.cursor === this.#cursor) {
+      // Nothing in it for this sink: the target need not be asked each time.
+      this.#moved(batch);
+      this.#unsaved = true;
+      return;
+    }
+    await this.#sendParts(chain(first, batch.parts), batch);
+  }
+
+  async #sendParts(parts: Iterator<SinkChange[], void>, progress: Progress): Promise<void> {
+    const { sink, clock } = this.#options;
+    let failed: { readonly error: unknown } | null = null;
+    const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
+      try {
+        for (let part = parts.next(); part.done !== true; part = parts.next()) yield part.value;
+      } catch (error) {
+        // The sink may wrap what it gets: the log's own error is the one to act upon.
+        failed = { error };
+        throw error;
+      }
+    };
+    this.#sentAtMs = clock.now();
+    try {
+      await sink.apply({ parts: guarded(), checkpoint: progress.checkpoint });
+    } catch (error) {
+      throw (failed as { readonly error: unknown } | null)?.error ?? error;
+    }
+    this.#unsaved = false;
+    this.#moved(progress);
+  }
+
+  #moved({ checkpoint, cursor, counts }: Progress): void {
+    this.#checkpoint = checkpoint;
+    this.#cursor = cursor;
+    this.#options.observer.applied({ checkpoint, fill: cursor, ...counts });
+  }
+}
+
+interface Progress {
+  readonly checkpoint: Checkpoint;
+  readonly cursor: FillCursor | null;
+  readonly counts: { readonly changes: number; readonly transactions: number };
+}
+
+const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {
+  if (chunk.done) return nextTable(cursor, chunk.rows.length);
+  const after = chunk.rows.at(-1)?.rowid ?? cursor.after;
+  return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length };
+};
+
+const inlineBytes = (transactions: readonly LoggedTransaction[]): number =>
+  transactions.reduce((bytes, transaction) => bytes + transaction.inlineBytes, 0);
+
+const noParts = function* (): Generator<SinkChange[], void, undefined> {};
+
+const chain = function* (first: IteratorResult<SinkChange[], void>, rest: Iterator<SinkChange[], void>): Generator<SinkChange[], void, undefined> {
+  for (let part = first; part.done !== true; part = rest.next()) yield part.value;
+};

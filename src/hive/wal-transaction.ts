@@ -23,7 +23,7 @@ export interface WalTransaction {
   readonly salt2: number;
   /** The pages it wrote, each once. */
   readonly pages: readonly number[];
-  /** The last image of each page; null for a transaction that is too large to be kept. */
+  /** The last image of each page, valid until the tail reads again; null for a transaction that is too large to be kept. */
   readonly images: ReadonlyMap<number, Buffer> | null;
   /** The last image of a page that it wrote. Valid until the next call where `images` is null. Throws FramesMoved then. */
   readonly image: (page: number) => Buffer;

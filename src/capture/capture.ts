@@ -36,9 +36,9 @@ export class Capture {
   readonly #post: (message: FromCapture) => void;
   readonly #wake = new Wake();
   readonly #requests: RowsRequest[] = [];
-  #log: LogWriter | null = null;
   #replica: Replica | null = null;
-  #keepAfter: number | null = null;
+  /** Until somebody tells how far the sinks are, retention removes nothing. */
+  #keepAfterSeq = 0;
   #stopping = false;
   #prunedAt = 0;
 
@@ -52,7 +52,6 @@ export class Capture {
     const { hive, stateDir, durability } = this.#options;
     mkdirSync(join(stateDir, 'spool'), { recursive: true, mode: 0o700 });
     const log = LogWriter.open({ path: join(stateDir, 'log.db'), durability, hive: { path: hive } });
-    this.#log = log;
     const notice = await ChangeNotice.open(hive, () => this.#wake.notify(), () => this.#wake.pollOnly());
     try {
       await this.#sessions(log);
@@ -76,7 +75,7 @@ export class Capture {
   }
 
   keepAfter(seq: number | null): void {
-    this.#keepAfter = seq;
+    this.#keepAfterSeq = seq ?? Infinity;
   }
 
   async #sessions(log: LogWriter): Promise<void> {
@@ -145,6 +144,7 @@ export class Capture {
       const taken = await session.step();
       if (log.headSeq !== before) this.#post({ type: 'head', seq: log.headSeq });
       this.#replica = session.replica;
+      this.#prune(log);
       for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       if (taken > 0) {
         moved();
@@ -157,19 +157,16 @@ export class Capture {
         await session.end();
         return null;
       }
-      this.#keepHouse(log);
+      if (this.#wake.isIdle) log.idle();
       await this.#wake.wait();
     }
   }
 
-  #keepHouse(log: LogWriter): void {
-    if (!this.#wake.isIdle) return;
-    log.idle();
+  #prune(log: LogWriter): void {
     const now = Date.now();
-    if (now - this.#prunedAt < PRUNE_EVERY_MS) return;
     const { maxAgeMs, maxBytes } = this.#options.retention;
-    if (maxAgeMs === null && maxBytes === null) return;
-    const { more } = log.prune({ maxAgeMs, maxBytes, keepAfterSeq: this.#keepAfter });
+    if (now - this.#prunedAt < PRUNE_EVERY_MS || (maxAgeMs === null && maxBytes === null)) return;
+    const { more } = log.prune({ maxAgeMs: maxAgeMs ?? Infinity, maxBytes: maxBytes ?? Infinity, keepAfterSeq: this.#keepAfterSeq });
     if (!more) this.#prunedAt = now;
   }
 

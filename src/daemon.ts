@@ -1,0 +1,143 @@
+/**
+ * The composition root: capture in its thread, a runner for each sink, and what ties them together. The only place that
+ * knows all.
+ *
+ *     capture (thread) ──► log.db ──► head notice ──► runner per sink ──► connector
+ *            ▲  rows of the mirror for first fills  ◄──┘
+ *            └─ retention: not past the slowest sink ◄─ checkpoints
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { CaptureClient, type CaptureReady } from './capture/capture-client.ts';
+import type { CaptureOptions } from './capture/protocol.ts';
+import type { MappingOptions } from './pipeline/mapping.ts';
+import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
+import type { Sink } from './pipeline/sink.ts';
+import { SinkStore } from './pipeline/sink-store.ts';
+import { HeadNotice } from './stream/head-notice.ts';
+import { WaggleError } from './support/errors.ts';
+
+export interface DaemonSink {
+  readonly name: string;
+  readonly type: string;
+  /** Where it goes, for people; without secrets. */
+  readonly target: string;
+  readonly sink: Sink;
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables'>;
+  readonly batch: NonNullable<SinkRunnerOptions['batch']>;
+  readonly fill: boolean;
+}
+
+export interface DaemonOptions extends CaptureOptions {
+  /** The hive's name in events. */
+  readonly name: string;
+  readonly sinks: readonly DaemonSink[];
+  /** Retention waits for the slowest sink unless this says otherwise. */
+  readonly forceRetention: boolean;
+}
+
+/** How often retention learns of the sinks' progress. */
+const KEEP_EVERY_MS = 1000;
+
+/**
+ * Runs until the signal is aborted; then what is committed in the hive is captured and handed to the sinks (for some seconds at
+ * most), and everything is closed. Rejects with the error that ended capture; sinks never end the daemon.
+ */
+export const runDaemon = async (options: DaemonOptions, { logger, signal }: { logger: Logger; signal: AbortSignal }): Promise<void> => {
+  await using stack = new AsyncDisposableStack();
+  const head = new HeadNotice();
+  const captureLog = logger.child({ component: 'capture' });
+  const capture = stack.use(
+    CaptureClient.inThread(captureOptions(options), {
+      onHead: (seq) => head.notify(seq),
+      onReady: (ready) => tellReady(captureLog, options, ready),
+      onWarning: (error) => captureLog.warn({ code: error.code, hint: error.hint }, error.message),
+      onKeeper: (stats) => captureLog.debug({ stats }, 'keeper'),
+    }),
+  );
+  await Promise.race([capture.ready, stopped(signal)]);
+  if (signal.aborted) return;
+
+  const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
+  forgetOthers(store, options.sinks);
+  const sinksSignal = new AbortController();
+  const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, logger }));
+  const running = Promise.all(runners.map((runner) => runner.run(sinksSignal.signal)));
+  const keeping = setInterval(() => capture.keepAfter(keepAfter(runners, options.forceRetention)), KEEP_EVERY_MS);
+  capture.keepAfter(runners.length === 0 || options.forceRetention ? null : 0);
+  stack.defer(() => clearInterval(keeping));
+
+  const ended = await Promise.race([capture.ended, stopped(signal)]);
+  if (signal.aborted) logger.info('stopping');
+  // First everything that is committed gets into the log, then the sinks get what is in the log.
+  const error = ended ?? (await capture.stop());
+  sinksSignal.abort();
+  await running;
+  if (error instanceof WaggleError) throw error;
+  logger.info('stopped');
+};
+
+const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, retention }: DaemonOptions): CaptureOptions => ({
+  hive, stateDir, durability, onGap, tables, maxWalBytes, retention,
+});
+
+interface RunnerParts {
+  readonly options: DaemonOptions;
+  readonly capture: CaptureClient;
+  readonly head: HeadNotice;
+  readonly store: SinkStore;
+  readonly logger: Logger;
+}
+
+const makeRunner = (entry: DaemonSink, { options, capture, head, store, logger }: RunnerParts): SinkRunner => {
+  const log = logger.child({ component: 'sink', sink: entry.name });
+  const stateDir = join(options.stateDir, 'sinks', entry.name);
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  log.info({ type: entry.type, target: entry.target }, 'sink');
+  return new SinkRunner({
+    name: entry.name,
+    hive: options.name,
+    sink: entry.sink,
+    logPath: join(options.stateDir, 'log.db'),
+    head,
+    rows: entry.fill ? capture : null,
+    mapping: entry.mapping,
+    batch: entry.batch,
+    fill: entry.fill,
+    store,
+    stateDir,
+    logger: log,
+  });
+};
+
+/** The seq up to which nobody needs the log any more. */
+const keepAfter = (runners: readonly SinkRunner[], force: boolean): number | null => {
+  if (force || runners.length === 0) return null;
+  return Math.min(...runners.map((runner) => runner.status.checkpoint?.seq ?? 0));
+};
+
+const forgetOthers = (store: SinkStore, sinks: readonly DaemonSink[]): void => {
+  const names = new Set(sinks.map((sink) => sink.name));
+  for (const status of store.list()) if (!names.has(status.name)) store.remove(status.name);
+};
+
+const BEGINNINGS: Record<CaptureReady['beginning'], string> = {
+  first: 'capturing from now on; existing rows come from the first state',
+  resumed: 'capturing from where it stood',
+  recovered: 'capturing; what happened meanwhile is recorded as one recovered transaction',
+};
+
+const tellReady = (logger: Logger, options: DaemonOptions, ready: CaptureReady): void => {
+  const { epoch, frame } = ready.position;
+  logger.info(
+    { hive: options.hive, state: options.stateDir, position: `${epoch}:${frame}`, head: ready.headSeq, tables: ready.tables, keeper: ready.keeperPid },
+    BEGINNINGS[ready.beginning],
+  );
+};
+
+const stopped = (signal: AbortSignal): Promise<null> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve(null);
+    else signal.addEventListener('abort', () => resolve(null), { once: true });
+  });

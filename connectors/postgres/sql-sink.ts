@@ -75,6 +75,7 @@ export class SqlSink implements Sink {
     if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
     let place: string | undefined;
     try {
+      live.filling ||= batch.checkpoint.fill !== null;
       await live.checkpoints.begin();
       for await (const part of batch.parts) {
         for (const change of part) {

@@ -60,6 +60,7 @@ class SqliteSink implements Sink {
     if (live === null) throw new WaggleError('SINK_UNREACHABLE', `sqlite ${this.#file}: not open`);
     let table: string | undefined;
     try {
+      live.filling ||= batch.checkpoint.fill !== null;
       live.checkpoints.begin();
       for await (const part of batch.parts) {
         for (const change of part) {

@@ -1,0 +1,43 @@
+/**
+ * The kinds of targets, by the `type` of a sink in the configuration. Options are checked without loading the
+ * connector; its code (and PGlite's 500 MB) is loaded when a sink of it is made.
+ */
+import type { z } from 'zod';
+import type { Sink } from '../src/pipeline/sink.ts';
+import { options as jsonl } from './jsonl/options.ts';
+import { options as pglite } from './pglite/options.ts';
+import { options as postgres } from './postgres/options.ts';
+import { options as sqlite } from './sqlite/options.ts';
+
+export interface Connector {
+  /** The connector's own options, without `type`, `tables`, `batch`, `fill`. An object schema, strict. */
+  readonly options: z.ZodType<object>;
+  /** Options that are paths, relative to the configuration file. */
+  readonly paths: readonly string[];
+  /** Options that can hold secrets: never to be shown. */
+  readonly secrets: readonly string[];
+  /** Loads the code. `createSink` wants what `options` gave, with absolute paths. */
+  load(): Promise<CreateSink>;
+}
+
+export type CreateSink = (options: object) => Sink;
+
+/** Binds a connector's options and its factory: what its schema gave is what its factory gets. */
+const connector = <T extends object>(entry: {
+  readonly options: z.ZodType<T>;
+  readonly paths?: readonly (keyof T & string)[];
+  readonly secrets?: readonly (keyof T & string)[];
+  readonly load: () => Promise<{ readonly createSink: (options: T) => Sink }>;
+}): Connector => ({
+  options: entry.options,
+  paths: entry.paths ?? [],
+  secrets: entry.secrets ?? [],
+  load: async () => (await entry.load()).createSink as CreateSink,
+});
+
+export const CONNECTORS: Readonly<Record<string, Connector>> = {
+  jsonl: connector({ options: jsonl, paths: ['file'], load: () => import('./jsonl/sink.ts') }),
+  pglite: connector({ options: pglite, paths: ['dir'], load: () => import('./pglite/sink.ts') }),
+  postgres: connector({ options: postgres, secrets: ['url'], load: () => import('./postgres/sink.ts') }),
+  sqlite: connector({ options: sqlite, paths: ['file'], load: () => import('./sqlite/sink.ts') }),
+};

@@ -1,0 +1,118 @@
+/** SIGKILL at random instants: data and checkpoint stay together. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PGlite } from '@electric-sql/pglite';
+import Database from 'better-sqlite3';
+import pg from 'pg';
+import { afterAll, describe, expect, it } from 'vitest';
+import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { temporaryDirectory } from '../helpers/temporary.ts';
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+
+const binaries = await postgresBinaries();
+const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 12);
+
+/** Starts the child, lets it apply for a random time, kills it. */
+const killOnce = async (type: string, options: object, stateDir: string): Promise<void> => {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'kill-child.ts'), type, JSON.stringify(options), stateDir], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let errors = '';
+  child.stderr.on('data', (chunk) => (errors += chunk));
+  const closed = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_status, signal) => resolve(signal)));
+  await Promise.race([new Promise((resolve) => child.stdout.once('data', resolve)), closed]);
+  await new Promise((resolve) => setTimeout(resolve, Math.random() * 60));
+  child.kill('SIGKILL');
+  expect(await closed, errors).toBe('SIGKILL');
+};
+
+interface State {
+  readonly seq: number;
+  /** Distinct values of `killed.n`, and how many rows. */
+  readonly values: readonly number[];
+  readonly rows: number;
+  readonly history: readonly number[];
+}
+
+const SEQ = "SELECT seq FROM waggle_checkpoint WHERE sink = 'killed'";
+
+const expectWhole = ({ seq, values, rows, history }: State): void => {
+  if (seq === 0) return;
+  expect(values).toEqual([seq]);
+  expect(rows).toBe(100);
+  expect(history).toEqual(Array.from({ length: Math.min(seq, 10) }, (_, index) => Math.max(seq - 10, 0) + index + 1));
+};
+
+/** Reads the state with one function of SQL. */
+const readState = async (query: (sql: string) => Promise<number[]>): Promise<State> => {
+  const [seq = 0] = await query(SEQ);
+  if (seq === 0) return { seq, values: [], rows: 0, history: [] };
+  const [rows = 0] = await query('SELECT count(*) FROM killed');
+  return { seq, rows, values: await query('SELECT DISTINCT n FROM killed'), history: await query('SELECT n FROM history ORDER BY n') };
+};
+
+const numbers = (rows: readonly object[]): number[] => rows.map((row) => Number(Object.values(row)[0] ?? 0));
+
+describe('killed at any instant', { timeout: 120_000 }, () => {
+  const run = async (type: string, options: object, query: (sql: string) => Promise<number[]>, kills = KILLS): Promise<void> => {
+    let last = 0;
+    for (let kill = 0; kill < kills; kill += 1) {
+      await killOnce(type, options, directory.path);
+      const state = await readState(query);
+      expectWhole(state);
+      expect(state.seq).toBeGreaterThanOrEqual(last);
+      last = state.seq;
+    }
+    expect(last).toBeGreaterThan(kills / 2);
+  };
+
+  it('sqlite', async () => {
+    const file = join(directory.path, 'killed.sqlite');
+    await run('sqlite', { file }, async (sql) => {
+      const database = new Database(file, { readonly: true });
+      try {
+        return numbers(database.prepare(sql).all() as object[]);
+      } finally {
+        database.close();
+      }
+    });
+  });
+
+  it('pglite', async () => {
+    const dir = join(directory.path, 'killed-pg');
+    await run(
+      'pglite',
+      { dir },
+      async (sql) => {
+        const database = await PGlite.create(dir);
+        try {
+          return numbers((await database.query<object>(sql)).rows);
+        } finally {
+          await database.close();
+        }
+      },
+      Math.ceil(KILLS / 3),
+    );
+  });
+
+  const absent = binaries === null && !serversRequired();
+  it.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skipped)' : ''}`, async () => {
+    await using server = await startPostgres();
+    const client = new pg.Client({ connectionString: server.url });
+    await client.connect();
+    await run('postgres', { url: server.url }, async (sql) => numbers((await client.query<object>(sql)).rows));
+    await client.end();
+  });
+
+  it('jsonl', async () => {
+    const file = join(directory.path, 'killed.jsonl');
+    for (let kill = 0; kill < KILLS; kill += 1) await killOnce('jsonl', { file }, directory.path);
+    const saved = JSON.parse(readFileSync(`${file}.waggle`, 'utf8'));
+    const lines = readFileSync(file).subarray(0, saved.bytes).toString().split('\n');
+    expect(lines.pop()).toBe('');
+    const batches = lines.map((line) => JSON.parse(line)).filter((line) => line.op === 'u' && line.source.table === 'history').map((line) => line.after.n);
+    expect(batches).toEqual(Array.from({ length: saved.checkpoint.seq }, (_, index) => index + 1));
+    expect(lines.length).toBe(saved.checkpoint.seq * 102);
+  });
+});

@@ -1,19 +1,35 @@
 /**
- * Hand-over against a writer without pauses: `BEGIN IMMEDIATE` … `ROLLBACK` around pin, PASSIVE, slot 0.
+ * What is done while a writer makes no pauses: backfill beside it in steps, and in the end a hand-over behind a barrier,
+ * `BEGIN IMMEDIATE` … `ROLLBACK` around pin, PASSIVE, slot 0.
  *
  * The application waits while the barrier stands, and a deferred transaction that has read may even fail. So this is
- * the last resort: everything that can be done before is done before (backfill, sync of the file, spool), the cost of
- * the rest is foreseen from the last barriers, and a costly one is put off until the WAL has four times its size.
+ * the last resort: it is allowed from `maxWalBytes` on, everything that can be done before is done before (backfill, sync
+ * of the file, spool), and the cost of the rest is foreseen from the last barriers; the larger the WAL has grown the
+ * more it may cost. Each call does one piece of work, so that messages of capture are read in between.
  */
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import type { Opened } from './first-pin.ts';
 import { sleepMs } from './sleep.ts';
 
-const BUDGET_MS = 4;
-/** So few frames are left for the barrier at best. */
-const REST_FRAMES = 200;
-const ROUNDS = 4;
+/**
+ * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
+ * to twice its allowed size it may be twice as long, and so on.
+ */
+const BUDGET_MS = 2.8;
+/** The application may lose one part in so many to barriers, while the WAL is below URGENT times its allowed size. */
+const SHARE = 30;
+/** From so many times the allowed size on a lagging capture is no longer waited for: what it lacks is spooled. */
+const URGENT = 2;
+/** So many frames at a time are brought into the file while the writer goes on. */
+const STEP_FRAMES = 1000;
+const STEP_FRAMES_MAX = 8000;
+/** The application's own backfill of a full WAL may take so long. */
+const PASSIVE_MS = 30;
+/** How long the moment right after a commit is waited for: for the barrier, and for moving the pin. */
 const CATCH_MS = 2;
+const CATCH_GAP_MS = 0.1;
+/** An auto-checkpoint that finds nothing to do is over by then. */
+const AUTO_CHECKPOINT_MS = 0.003;
 const RESET_MS = 8;
 const BACKOFF_MS = 5;
 const BACKOFF_MAX_MS = 1000;
@@ -21,74 +37,96 @@ const BACKOFF_MAX_MS = 1000;
 export interface BarrierHandOverOptions {
   readonly maxWalBytes: number;
   readonly frameBytes: number;
-  passive(): void;
 }
 
 export class BarrierHandOver {
+  handOvers = 0;
   barriers = 0;
   misses = 0;
+  stolen = 0;
   barrierMsMax = 0;
   barrierMsTotal = 0;
   readonly #hive: Opened;
   readonly #options: BarrierHandOverOptions;
   #notBefore = 0;
+  #cheapFrom = 0;
   #backoffMs = BACKOFF_MS;
+  #stepFrames = STEP_FRAMES;
   /** Running estimate of a barrier's fixed cost and of the cost a frame. */
   #fixedMs = 1;
-  #frameMs = 0.004;
+  #frameMs = 0.003;
 
   constructor(hive: Opened, options: BarrierHandOverOptions) {
     this.#hive = hive;
     this.#options = options;
   }
 
-  /** True if the WAL was handed over (armed, and most likely reset already). */
+  /** True if there is more to do at once. */
   run(header: WalIndexHeader, now: number): boolean {
     if (now < this.#notBefore) return false;
-    const prepared = this.#prepare(header);
-    if (prepared === null) return this.#backOff();
+    const { spooler } = this.#hive;
     const { maxWalBytes, frameBytes } = this.#options;
-    const foreseenMs = this.#fixedMs + this.#frameMs * (prepared.mxFrame - prepared.backfill);
-    if (foreseenMs > BUDGET_MS && prepared.mxFrame * frameBytes < 4 * maxWalBytes) {
-      this.#notBefore = performance.now() + BACKOFF_MS;
+    const fullness = (header.mxFrame * frameBytes) / maxWalBytes;
+    const backlog = header.mxFrame - header.backfill;
+    const lag = header.mxFrame - spooler.safe;
+    if (fullness < 1 || (fullness < URGENT && now < this.#cheapFrom)) {
+      if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    if (!this.#catch(prepared)) {
-      this.#notBefore = performance.now() + 1;
-      return false;
+    const affordable = (BUDGET_MS * fullness - this.#fixedMs) / this.#frameMs;
+    if (backlog + lag > affordable) {
+      if (backlog > affordable / 2) return this.#backfill();
+      // A capture that lags a little catches up more cheaply than the spool is written.
+      return fullness >= URGENT && spooler.spoolTo(header.mxFrame, now);
     }
-    const isArmed = this.#withBarrier();
-    if (isArmed && this.#awaitReset()) {
+    if (!this.#catch(header.mxFrame)) return false;
+    if (this.#withBarrier() && this.#awaitReset()) {
+      this.handOvers++;
       this.#backoffMs = BACKOFF_MS;
-      return true;
-    }
-    this.#backOff();
-    return isArmed;
+    } else this.#backOff();
+    return false;
   }
 
-  /** Backfills, syncs and spools beside the writer until little is left. Null if somebody's reader stands in the way. */
-  #prepare(first: WalIndexHeader): WalIndexHeader | null {
-    const { pins, files, spooler, observe } = this.#hive;
-    let header = first;
-    for (let round = 0; round < ROUNDS; round++) {
-      if (pins.move() !== 'moved') return null;
-      const target = pins.at.mxFrame;
-      this.#options.passive();
-      files.syncDatabase();
-      const next = observe();
-      if (next === null || next.backfill < target) return null;
-      spooler.spoolTo(next.mxFrame, performance.now());
-      header = observe() ?? next;
-      if (header.mxFrame - header.backfill <= REST_FRAMES) break;
+  /** Brings the file up to the head beside the writer. False if it got nowhere. */
+  #backfill(): boolean {
+    const { pins, files, observe, checkpointer } = this.#hive;
+    if (pins.move(() => this.#awaitCommit()) !== 'moved') return false;
+    const { head } = pins;
+    const isFirst = checkpointer.passive();
+    // Whoever takes the checkpoint lock first does the work. If that is often the application, the pin moves less often.
+    this.#stepFrames = isFirst ? Math.max(STEP_FRAMES, this.#stepFrames * 0.9) : Math.min(STEP_FRAMES_MAX, this.#stepFrames * 1.5);
+    if (!isFirst) this.stolen++;
+    if (!isFirst && !checkpointer.passivePatiently(PASSIVE_MS)) return false;
+    files.syncDatabase();
+    const next = observe();
+    if (next === null || next.backfill >= head) return next !== null;
+    // Somebody's reader stands in the way, perhaps for long.
+    this.#backOff();
+    return false;
+  }
+
+  /**
+   * Lets the pin go in the gap between an auto-checkpoint that looked in vain and the next commit, so that the backfill
+   * falls to us and not to the application. A writer whose commits are further apart hardly ever meets it anyway.
+   */
+  #awaitCommit(): void {
+    const { files } = this.#hive;
+    const first = files.readHeader();
+    const deadline = performance.now() + CATCH_GAP_MS;
+    while (performance.now() < deadline) {
+      const state = files.readHeader();
+      if (typeof state !== 'object' || typeof first !== 'object' || state.mxFrame === first.mxFrame) continue;
+      const until = performance.now() + AUTO_CHECKPOINT_MS;
+      while (performance.now() < until);
+      return;
     }
-    return header;
   }
 
   /** Tries right after a commit was published, when the writer has just let go of its lock. */
-  #catch(prepared: WalIndexHeader): boolean {
+  #catch(head: number): boolean {
     const { files, barrier } = this.#hive;
     const deadline = performance.now() + CATCH_MS;
-    let { mxFrame } = prepared;
+    let mxFrame = head;
     while (performance.now() < deadline) {
       const state = files.readHeader();
       if (typeof state !== 'object' || state.mxFrame === mxFrame) continue;
@@ -99,35 +137,36 @@ export class BarrierHandOver {
     return false;
   }
 
+  /** True if the pin is on slot 0 with all frames safe: the writer's next transaction resets the WAL. */
   #withBarrier(): boolean {
-    const { pins, spooler, observe, barrier } = this.#hive;
+    const { pins, spooler, observe, barrier, checkpointer } = this.#hive;
     const startMs = performance.now();
-    let frames = 0;
+    let work = 0;
     try {
       const header = observe();
       if (header === null) return false;
-      frames = header.mxFrame - header.backfill;
-      if (frames > 0) {
+      work = header.mxFrame - header.backfill + header.mxFrame - spooler.safe;
+      if (header.mxFrame > header.backfill) {
         if (pins.move() !== 'moved') return false;
-        this.#options.passive();
+        checkpointer.passivePatiently(1);
       }
-      if (!spooler.spoolTo(header.mxFrame, performance.now())) return false;
-      return pins.move() === 'moved' && pins.slot === 'zero';
+      return spooler.spoolTo(header.mxFrame, performance.now()) && pins.move() === 'moved' && pins.slot === 'zero';
     } finally {
       barrier.end();
-      const tookMs = performance.now() - startMs;
+      const endMs = performance.now();
+      const tookMs = endMs - startMs;
       this.barriers++;
       this.barrierMsTotal += tookMs;
       this.barrierMsMax = Math.max(this.barrierMsMax, tookMs);
-      this.#learn(frames, tookMs);
+      this.#cheapFrom = endMs + SHARE * Math.max(BUDGET_MS, tookMs);
+      this.#learn(work, tookMs);
     }
   }
 
-  #learn(frames: number, tookMs: number): void {
-    const foreseenMs = this.#fixedMs + this.#frameMs * frames;
-    const factor = 1 + 0.2 * (tookMs / foreseenMs - 1);
-    this.#fixedMs = Math.min(20, this.#fixedMs * factor);
-    this.#frameMs = Math.min(0.1, this.#frameMs * factor);
+  #learn(work: number, tookMs: number): void {
+    const factor = 1 + 0.2 * (tookMs / (this.#fixedMs + this.#frameMs * work) - 1);
+    this.#fixedMs = Math.min(2, this.#fixedMs * factor);
+    this.#frameMs = Math.min(0.02, this.#frameMs * factor);
   }
 
   /** The writer sleeps at least 1 ms at the barrier; then it resets the WAL, and the pin must get off slot 0. */
@@ -145,9 +184,8 @@ export class BarrierHandOver {
     return true;
   }
 
-  #backOff(): false {
+  #backOff(): void {
     this.#notBefore = performance.now() + this.#backoffMs;
     this.#backoffMs = Math.min(BACKOFF_MAX_MS, this.#backoffMs * 2);
-    return false;
   }
 }

@@ -95,14 +95,22 @@ export class Barrier {
   }
 }
 
+interface CheckpointRow {
+  readonly busy: number;
+}
+
 /** Checkpoints; keeps SQLite's default synchronous mode, so that the WAL and the file are synced as they must be. */
 export class Checkpointer {
   readonly #database: Database.Database;
-  #passive: Database.Statement | null = null;
-  #truncate: Database.Statement | null = null;
+  #passive: Database.Statement<[], CheckpointRow> | null = null;
+  #truncate: Database.Statement<[], CheckpointRow> | null = null;
+  readonly #onFault: (error: unknown) => void;
+  #isFaulty = false;
 
-  constructor(path: string) {
+  /** `onFault`: a checkpoint failed for another reason than a lock (disk full). Told once until one succeeds. */
+  constructor(path: string, onFault: (error: unknown) => void) {
     this.#database = open(path);
+    this.#onFault = onFault;
   }
 
   /** Reads once, which makes SQLite create or recover -wal and -shm. Throws SQLITE_BUSY and the like. */
@@ -110,14 +118,44 @@ export class Checkpointer {
     this.#database.pragma('user_version');
   }
 
-  /** Backfills up to the smallest held mark; waits for nobody. */
-  passive(): void {
-    tryLock(() => void (this.#passive ??= this.#database.prepare('PRAGMA wal_checkpoint(PASSIVE)')).all());
+  /** Backfills up to the smallest held mark. False if another checkpoint was running, which SQLite never waits for. */
+  passive(): boolean {
+    this.#passive ??= this.#database.prepare<[], CheckpointRow>('PRAGMA wal_checkpoint(PASSIVE)');
+    const statement = this.#passive;
+    return this.#run(statement);
+  }
+
+  /**
+   * The same, tried again for a while: beyond its auto-checkpoint size the application takes the checkpoint lock for an
+   * instant after each commit, or for longer if it is quicker to do the backfill that our pin has just allowed.
+   */
+  passivePatiently(patienceMs: number): boolean {
+    const deadline = performance.now() + patienceMs;
+    while (!this.passive()) {
+      if (performance.now() > deadline) return false;
+    }
+    return true;
   }
 
   /** Resets and empties the WAL at once, or gives up at once (and then is a PASSIVE). */
-  truncate(): void {
-    tryLock(() => void (this.#truncate ??= this.#database.prepare('PRAGMA wal_checkpoint(TRUNCATE)')).all());
+  truncate(): boolean {
+    this.#truncate ??= this.#database.prepare<[], CheckpointRow>('PRAGMA wal_checkpoint(TRUNCATE)');
+    return this.#run(this.#truncate);
+  }
+
+  #run(statement: Database.Statement<[], CheckpointRow>): boolean {
+    let isDone = false;
+    try {
+      tryLock(() => {
+        isDone = statement.get()?.busy === 0;
+      });
+      this.#isFaulty = false;
+    } catch (error) {
+      // The frames stay in the WAL, nothing is lost, and a later checkpoint does it.
+      if (!this.#isFaulty) this.#onFault(error);
+      this.#isFaulty = true;
+    }
+    return isDone;
   }
 
   close(): void {

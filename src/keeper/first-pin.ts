@@ -8,7 +8,7 @@
  */
 import { unlinkSync } from 'node:fs';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
-import type { WaggleError } from '../support/errors.ts';
+import { WaggleError, systemErrorCode } from '../support/errors.ts';
 import { Barrier, Checkpointer, Pin } from './connections.ts';
 import { HiveFiles, asHiveError } from './hive-files.ts';
 import { Ledger, type LedgerListener } from './ledger.ts';
@@ -52,7 +52,7 @@ export const openHive = (options: KeeperOptions, listener: OpenListener): Opened
   for (const path of listing.damaged) unlinkSync(path);
   const files = HiveFiles.open(hive);
   try {
-    const checkpointer = new Checkpointer(hive);
+    const checkpointer = new Checkpointer(hive, (error) => listener.stuck(asCheckpointError(hive, error)));
     touchPatiently(checkpointer);
     files.openSideFiles();
     const pinConnections: readonly [Pin, Pin] = [new Pin(hive), new Pin(hive)];
@@ -62,6 +62,11 @@ export const openHive = (options: KeeperOptions, listener: OpenListener): Opened
     throw asHiveError(hive, error);
   }
 };
+
+const asCheckpointError = (path: string, error: unknown): WaggleError =>
+  systemErrorCode(error) === 'SQLITE_FULL'
+    ? new WaggleError('DISK_FULL', `no space left to checkpoint ${path}`, { cause: error })
+    : new WaggleError('HIVE_CORRUPT', `a checkpoint of ${path} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
 
 /** The application's last close, a recovery or an exclusive checkpoint lock the file for a moment. */
 const touchPatiently = (checkpointer: Checkpointer): void => {

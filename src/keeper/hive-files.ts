@@ -82,6 +82,11 @@ export class HiveFiles {
     fdatasyncSync(this.#database);
   }
 
+  /** The same for the WAL: a checkpoint syncs it first, while it holds the lock that another checkpoint would give up at. */
+  syncWal(): void {
+    fdatasyncSync(this.#wal);
+  }
+
   walSizeBytes(): number {
     return fstatSync(this.#wal).size;
   }

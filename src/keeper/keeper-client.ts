@@ -103,6 +103,12 @@ export class KeeperClient implements AsyncDisposable {
     return this.#isClean;
   }
 
+  /** Lets go of the keeper as a dying daemon does: it spools what is not drained and ends. */
+  disconnect(): void {
+    this.#isStopping = true;
+    if (this.#child.connected) this.#child.disconnect();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }

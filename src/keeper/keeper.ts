@@ -35,6 +35,7 @@ const STUCK_MS = 50;
 const IDENTITY_MS = 500;
 const STATS_MS = 1000;
 const END_PATIENCE_MS = 200;
+const END_QUIET_MS = 40;
 
 export class Keeper {
   readonly #options: KeeperOptions;
@@ -44,6 +45,7 @@ export class Keeper {
   readonly #frameBytes: number;
   #isHeld = true;
   #isHoldWanted = false;
+  #isHurried = false;
   #lastFrameAt: number;
   #lastSeen: WalIndexHeader;
   #passiveNotBefore = 0;
@@ -67,9 +69,9 @@ export class Keeper {
       spooled: ({ firstFrame, lastFrame, path }, generation) => this.#send({ type: 'spooled', generation, firstFrame, lastFrame, path }),
       stuck: (error) => this.#send({ type: 'warning', error: error.toJSON() }),
     });
-    const { pins, leftover, previous, proven, ledger, checkpointer, files } = this.#hive;
+    const { pins, leftover, previous, proven, ledger, files } = this.#hive;
     this.#frameBytes = files.pageSize + FRAME_HEADER_BYTES;
-    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: options.maxWalBytes, frameBytes: this.#frameBytes, passive: () => checkpointer.passive() });
+    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: options.maxWalBytes, frameBytes: this.#frameBytes });
     this.#lastSeen = pins.at;
     this.#lastFrameAt = performance.now();
     if (ledger.salts !== null) this.#writeLedger();
@@ -108,7 +110,7 @@ export class Keeper {
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);
     if (this.#isHoldWanted) this.#hold(header);
     if (!this.#isHeld) this.#work(header, quietMs, now);
-    if (this.#untouchedWanted && quietMs > END_PATIENCE_MS / 4) this.#writeLedger();
+    if (this.#untouchedWanted && quietMs > 50) this.#writeLedger();
     this.#sendStats(now);
     return this.#delay(header, quietMs);
   }
@@ -119,26 +121,31 @@ export class Keeper {
   }
 
   /**
-   * Orderly end: spools what capture has not taken, puts everything into the database file, closes the connections (the
-   * last one to close deletes the WAL). True if all of that was possible and the next keeper can prove it. If frames
-   * could not be made safe the connections stay open, and the process must be killed rather than exit.
+   * Orderly end: spools what capture has not taken and closes the connections (the last one to close deletes the WAL). If
+   * the application is silent, everything is put into the database file before. True if that was possible and the next
+   * keeper can prove it. If frames could not be made safe the connections stay open, and the process must be killed
+   * rather than exit: closing as the last one would delete them.
    */
   end(): boolean {
     const { files, checkpointer, barrier, pinConnections, pins, spooler, observe } = this.#hive;
     if (files.findReplaced() !== null) return false;
     let isPrinted = false;
-    const deadline = performance.now() + END_PATIENCE_MS;
-    while (!isPrinted) {
+    const start = performance.now();
+    let lastFrameAt = this.#lastFrameAt;
+    while (!isPrinted && performance.now() - start < END_PATIENCE_MS) {
       const header = observe();
-      if (header !== null) {
-        if (!spooler.spoolTo(header.mxFrame, Infinity)) return false;
+      const now = performance.now();
+      if (header === null || !spooler.spoolTo(header.mxFrame, Infinity)) break;
+      if (header.mxFrame !== this.#lastSeen.mxFrame || header.salt1 !== this.#lastSeen.salt1) lastFrameAt = now;
+      this.#lastSeen = header;
+      // While the application writes, its WAL is left as it is: a restart then goes on in the same generation.
+      if (now - lastFrameAt >= END_QUIET_MS) {
         if (header.backfill < header.mxFrame && pins.move() === 'moved') checkpointer.passive();
         else if (pins.slot !== 'zero' || pins.isOld(header)) pins.move();
         else if (header.mxFrame > 0) checkpointer.truncate();
         observe();
         if (pins.slot === 'zero') isPrinted = this.#writeLedger();
       }
-      if (performance.now() > deadline) break;
       if (!isPrinted) sleepMs(2);
     }
     const print = files.fingerprint();
@@ -156,11 +163,12 @@ export class Keeper {
   // --- what is due ---------------------------------------------------------------------------------------------
 
   #work(header: WalIndexHeader, quietMs: number, now: number): void {
+    this.#isHurried = false;
     const { pins } = this.#hive;
     const isBacklogged = header.mxFrame > header.backfill;
     if (pins.slot !== 'mark' && isBacklogged) pins.move();
     else if (quietMs >= PAUSE_MS) this.#inPause(header, quietMs, now);
-    else if (header.mxFrame * this.#frameBytes > this.#options.maxWalBytes && this.#handOver.run(header, now)) this.#handOvers++;
+    else if (header.mxFrame > HAND_OVER_FRAMES) this.#isHurried = this.#handOver.run(header, now);
   }
 
   /**
@@ -168,13 +176,14 @@ export class Keeper {
    * everything is backfilled, and if it is, the pin goes to slot 0.
    */
   #inPause(header: WalIndexHeader, quietMs: number, now: number): void {
-    const { pins, checkpointer, observe, spooler } = this.#hive;
+    const { pins, checkpointer, observe, spooler, files } = this.#hive;
     let current: WalIndexHeader | null = header;
     const isIdle = quietMs >= IDLE_MS;
     if (header.backfill < header.mxFrame) {
       if (pins.isOld(header) && pins.move() !== 'moved') return;
       if ((header.mxFrame < HAND_OVER_FRAMES && !isIdle) || now < this.#passiveNotBefore) return;
       this.#checkIdentity(now);
+      files.syncWal();
       checkpointer.passive();
       current = observe();
       if (current === null) return;
@@ -267,12 +276,13 @@ export class Keeper {
   get stats(): KeeperStats {
     const handOver = this.#handOver;
     return {
-      handOvers: this.#handOvers,
+      handOvers: this.#handOvers + handOver.handOvers,
       truncates: this.#truncates,
       barriers: handOver.barriers,
       barrierMsMax: handOver.barrierMsMax,
       barrierMsTotal: handOver.barrierMsTotal,
       barrierMisses: handOver.misses,
+      stolen: handOver.stolen,
       spooledBytes: this.#hive.spooler.spooledBytes,
       walFrames: this.#lastSeen.mxFrame,
     };
@@ -288,8 +298,9 @@ export class Keeper {
     this.#send({ type: 'stats', stats });
   }
 
-  /** 1 ms while frames come; slower and slower afterwards. */
+  /** 1 ms while frames come; slower and slower afterwards. 0: once the messages that are there were read. */
   #delay(header: WalIndexHeader, quietMs: number): number {
+    if (this.#isHurried) return 0;
     if (quietMs < 100) return 1;
     const isSettled = this.#hive.pins.slot === 'zero' && header.mxFrame === 0;
     return Math.min(isSettled ? 100 : 20, Math.ceil(quietMs / 50));

@@ -32,17 +32,24 @@ const fail = (error: unknown): void => {
 
 let isOver = false;
 let timer: NodeJS.Timeout | undefined;
+let immediate: NodeJS.Immediate | undefined;
 let watcher: FSWatcher | null = null;
 
 const options: KeeperOptions = JSON.parse(process.argv[2] ?? '{}');
 
+const pause = (): void => {
+  clearTimeout(timer);
+  clearImmediate(immediate);
+};
+
 const tick = (keeper: Keeper): void => {
   if (isOver) return;
-  clearTimeout(timer);
+  pause();
   try {
     const delayMs = keeper.tick();
     follow(keeper, delayMs > 1);
-    timer = setTimeout(tick, delayMs, keeper);
+    if (delayMs === 0) immediate = setImmediate(tick, keeper);
+    else timer = setTimeout(tick, delayMs, keeper);
   } catch (error) {
     fail(error);
   }
@@ -64,7 +71,7 @@ const follow = (keeper: Keeper, isWanted: boolean): void => {
 
 const end = (keeper: Keeper, then: (isClean: boolean) => void): void => {
   isOver = true;
-  clearTimeout(timer);
+  pause();
   let isClean = false;
   try {
     isClean = keeper.end();

@@ -27,6 +27,8 @@ export interface PinPairOptions {
 export class PinPair {
   /** The header as read right after the held pin was taken: no frame above its mxFrame gets into the database file. */
   at: WalIndexHeader;
+  /** The head as read right before: backfilling gets at least that far. */
+  head: number;
   /** 'zero' also stands for a mark at the last frame with everything backfilled, which is as good. */
   slot: Slot;
   readonly #options: PinPairOptions;
@@ -38,14 +40,16 @@ export class PinPair {
     this.#options = options;
     [this.#held, this.#spare] = options.pins;
     this.at = after;
+    this.head = before.mxFrame;
     this.slot = slotOf(before, after);
   }
 
   /**
    * Moves the pin to the head, or to slot 0 if everything is backfilled. `undrained`: it would be slot 0, but frames in
-   * the database file are not safe yet, so that the old pin stays. `busy`: try again.
+   * the database file are not safe yet, so that the old pin stays. `busy`: try again. `beforeRelease` is called when
+   * the new pin is held and the old one about to be dropped.
    */
-  move(): 'moved' | 'undrained' | 'busy' {
+  move(beforeRelease?: () => void): 'moved' | 'undrained' | 'busy' {
     const { ledger, observe, safe } = this.#options;
     const before = observe();
     if (before === null) return 'busy';
@@ -63,9 +67,11 @@ export class PinPair {
     }
     if (slot === 'zero') ledger.arm(after.mxFrame);
     else ledger.disarm();
+    beforeRelease?.();
     [this.#held, this.#spare] = [this.#spare, this.#held];
     this.#spare.end();
     this.at = after;
+    this.head = before.mxFrame;
     this.slot = slot;
     return 'moved';
   }

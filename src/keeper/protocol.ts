@@ -124,6 +124,8 @@ export interface KeeperStats {
   readonly barrierMsTotal: number;
   /** Tries of a barrier that met the application's write lock. */
   readonly barrierMisses: number;
+  /** Backfills that the application's auto-checkpoint did because it was quicker. */
+  readonly stolen: number;
   readonly spooledBytes: number;
   readonly walFrames: number;
 }

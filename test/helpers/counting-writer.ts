@@ -13,9 +13,11 @@ export interface WriterOptions {
   readonly synchronous?: 'NORMAL' | 'FULL';
 }
 
-export type ToWriter = { readonly type: 'stop' } | { readonly type: 'checkpoint'; readonly mode: 'FULL' | 'RESTART' | 'TRUNCATE' };
+export type ToWriter = { readonly type: 'stop' } | { readonly type: 'mark' } | { readonly type: 'checkpoint'; readonly mode: 'FULL' | 'RESTART' | 'TRUNCATE' };
 export type FromWriter =
   | { readonly type: 'progress'; readonly transactions: number }
+  /** Rows written so far; the longest commit since the last mark. */
+  | { readonly type: 'mark'; readonly rows: number; readonly atMs: number; readonly maxCommitMs: number }
   | { readonly type: 'checkpointed'; readonly busy: number; readonly tookMs: number }
   | { readonly type: 'stopped'; readonly transactions: number; readonly rows: number; readonly seconds: number; readonly maxCommitMs: number };
 
@@ -78,6 +80,11 @@ process.on('message', (message: ToWriter) => {
     const before = performance.now();
     const result = database.prepare<[], { busy: number }>(`PRAGMA wal_checkpoint(${message.mode})`).get();
     send({ type: 'checkpointed', busy: result?.busy ?? 1, tookMs: performance.now() - before });
+    return;
+  }
+  if (message.type === 'mark') {
+    send({ type: 'mark', rows, atMs: performance.now(), maxCommitMs });
+    maxCommitMs = 0;
     return;
   }
   isStopped = true;

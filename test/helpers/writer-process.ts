@@ -27,6 +27,12 @@ export class WriterProcess implements AsyncDisposable {
     return await answer;
   }
 
+  async mark(): Promise<Message<'mark'>> {
+    const answer = this.#next('mark');
+    this.#send({ type: 'mark' });
+    return await answer;
+  }
+
   /** Orderly: closes the database. */
   async stop(): Promise<Message<'stopped'>> {
     const answer = this.#next('stopped');

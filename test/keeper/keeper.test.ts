@@ -36,7 +36,7 @@ test('follows two writers at once', OPTIONS, async () => {
   await using scene = new KeeperScene();
   const one = await scene.write({ rowsPerTransaction: 20, pauseMs: 1 });
   const probe = await scene.probe();
-  const two = await scene.write({ rowsPerTransaction: 100, shape: 'update' });
+  const two = await scene.write({ rowsPerTransaction: 100, shape: 'update', pauseMs: 1 });
   await until(() => probe.generations >= 4 || probe.failure !== null);
   await Promise.all([one.stop(), two.stop()]);
   await expectComplete(scene, probe);
@@ -71,20 +71,22 @@ test('the application may close as the last connection and start again', OPTIONS
 for (const mode of ['FULL', 'RESTART', 'TRUNCATE'] as const) {
   test(`the application's own ${mode} checkpoint gets through under load`, OPTIONS, async () => {
     await using scene = new KeeperScene();
-    const writer = await scene.write({ rowsPerTransaction: 20, pauseMs: 0 });
+    const writer = await scene.write({ rowsPerTransaction: 20, pauseMs: 1 });
     const other = await scene.write({ rowsPerTransaction: 20, pauseMs: 1 });
     const probe = await scene.probe();
-    const results = [];
-    for (let round = 0; round < 5; round++) {
+    const tookMs = [];
+    while (tookMs.length < 5) {
       const target = other.transactions + 20;
       await until(() => other.transactions >= target);
-      results.push(await writer.checkpoint(mode));
+      // Two checkpoints at the same instant: SQLite lets one give up at once, whoever runs the other.
+      const result = await writer.checkpoint(mode);
+      if (result.busy === 0) tookMs.push(result.tookMs);
+      else expect(result.tookMs).toBeLessThan(500);
     }
     await Promise.all([writer.stop(), other.stop()]);
     await expectComplete(scene, probe);
-    expect(results.map((result) => result.busy)).toEqual([0, 0, 0, 0, 0]);
-    // 5 s without the keeper's care; the bound is wide because the machine may be busy.
-    expect(Math.min(...results.map((result) => result.tookMs))).toBeLessThan(500);
+    // 5 s without the keeper's care; milliseconds on a machine that is not busy.
+    expect(tookMs.toSorted((a, b) => a - b)[2]).toBeLessThan(500);
   });
 }
 
@@ -105,17 +107,55 @@ test('a killed writer leaves nothing that is taken for a commit', OPTIONS, async
 
 test('an orderly end and a new start join without a gap', OPTIONS, async () => {
   await using scene = new KeeperScene();
-  const writer = await scene.write({ rowsPerTransaction: 50, pauseMs: 2 });
-  for (let round = 0; round < 4; round++) {
+  // With a writer that stays, one that was the last to close, and one that writes a little while nobody watches.
+  await using writer = await scene.write({ rowsPerTransaction: 20, pauseMs: 5 });
+  for (const before of ['stays', 'stays', 'closes', 'was away'] as const) {
     const probe = await scene.probe();
     expect(probe.failure).toBeNull();
-    expect(probe.isFresh).toBe(round === 0);
-    const target = writer.transactions + 100;
-    await until(() => writer.transactions > target || probe.failure !== null);
-    // Between two rounds the application writes a little and must not checkpoint: a pause makes that certain.
-    if (round === 3) await writer.stop();
-    else await probe.stop();
-    if (round === 3) await expectComplete(scene, probe);
+    const seen = scene.state.commits;
+    await until(() => scene.state.commits > seen + 20 || probe.failure !== null || before === 'was away');
+    if (before === 'closes') await writer.stop();
+    await probe.stop();
     expect(probe.failure).toBeNull();
+    if (before === 'closes') await (await scene.write({ pauseMs: 1 })).stop();
   }
+  const probe = await scene.probe();
+  expect(probe.isFresh).toBe(false);
+  await expectComplete(scene, probe);
+});
+
+test('a killed keeper loses nothing of the generation that the WAL still has', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 5, pauseMs: 20 });
+  for (let round = 0; round < 3; round++) {
+    const probe = await scene.probe();
+    expect(probe.failure).toBeNull();
+    const seen = scene.state.commits;
+    await until(() => scene.state.commits > seen + 5);
+    process.kill(probe.client.pid ?? 0, 'SIGKILL');
+    expect((await probe.client.ended)?.code).toBe('KEEPER_DIED');
+    probe.abandon();
+  }
+  const probe = await scene.probe();
+  expect(probe.isFresh).toBe(false);
+  await writer.stop();
+  await expectComplete(scene, probe);
+});
+
+test('a daemon that dies leaves a keeper that ends by itself and spools the rest', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 5, pauseMs: 20 });
+  let mayRead = true;
+  const first = await scene.probe({ mayRead: () => mayRead });
+  await until(() => scene.state.commits > 5);
+  mayRead = false;
+  const seen = writer.transactions;
+  await until(() => writer.transactions > seen + 10);
+  first.client.disconnect();
+  await first.client.ended;
+  first.abandon();
+  const probe = await scene.probe();
+  expect(probe.isFresh).toBe(false);
+  await writer.stop();
+  await expectComplete(scene, probe);
 });

@@ -23,14 +23,19 @@ export const openPgSession = async (url: string, context: SinkContext): Promise<
     await closeClient(client);
     throw error;
   }
-  return new PgSession(client);
+  return new PgSession(client, context.signal);
 };
 
 class PgSession implements Session {
   readonly #client: pg.Client;
+  readonly #signal: AbortSignal;
+  // What the server works on when the daemon gives up must not hold it up.
+  readonly #cut = (): void => void this.#client.connection.stream.destroy();
 
-  constructor(client: pg.Client) {
+  constructor(client: pg.Client, signal: AbortSignal) {
     this.#client = client;
+    this.#signal = signal;
+    signal.addEventListener('abort', this.#cut, { once: true });
   }
 
   async query(sql: string, parameters: readonly (string | null)[], name?: string): Promise<ResultRow[]> {
@@ -45,6 +50,7 @@ class PgSession implements Session {
   }
 
   close(): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#cut);
     return closeClient(this.#client);
   }
 }

@@ -53,6 +53,7 @@ export class SqlSink implements Sink {
       session = await connect(context);
       const [settings] = await session.script(
         `SET standard_conforming_strings = on; SET extra_float_digits = 3; SET client_min_messages = warning;
+         SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
          SELECT current_schema()::text AS schema, current_setting('server_version_num') AS version`,
       );
       const schema = this.#options.schema ?? settings?.['schema'];

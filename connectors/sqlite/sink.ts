@@ -14,7 +14,8 @@ import { toSinkError } from './errors.ts';
 import type { SqliteOptions } from './options.ts';
 import { applySchemaChange, type Target, TargetTable } from './target-table.ts';
 
-const BUSY_TIMEOUT_MS = 5000;
+// Short, because waiting blocks the thread; the runner tries again.
+const BUSY_TIMEOUT_MS = 500;
 
 export const createSink = (options: SqliteOptions): Sink => new SqliteSink(options.file);
 
@@ -67,6 +68,10 @@ class SqliteSink implements Sink {
           table = change.table?.name;
           take(live, change);
         }
+        for (const target of live.tables.values()) {
+          table = target.table.name;
+          target.flush();
+        }
       }
       table = undefined;
       live.checkpoints.commit(batch.checkpoint);
@@ -96,6 +101,7 @@ class SqliteSink implements Sink {
 
 const take = (live: Live, change: SinkChange): void => {
   if (change.op === 's') {
+    for (const target of live.tables.values()) target.flush();
     live.tables.clear();
     const changed = applySchemaChange(live, change, live.filling);
     if (changed !== null) live.tables.set(changed.table.name, changed);
@@ -103,6 +109,7 @@ const take = (live: Live, change: SinkChange): void => {
   }
   let target = live.tables.get(change.table.name);
   if (target?.table !== change.table) {
+    target?.flush();
     target = TargetTable.open(live, change.table, live.filling);
     live.tables.set(change.table.name, target);
   }

@@ -1,0 +1,75 @@
+import { describe, expect, test } from 'vitest';
+import { Row } from '../../src/change/row.ts';
+import { TableMapping } from '../../src/pipeline/mapping.ts';
+import { ITEMS, NOTES, PAIRS, testTable } from '../helpers/logged-database.ts';
+import { encodeRecord } from '../helpers/record-encoder.ts';
+
+const CATALOG = { version: 1, encoding: 'utf8' as const, tables: [ITEMS, PAIRS, NOTES] };
+const placed = { seq: 5, transaction: null, collectionOrder: 1 };
+const item = new Row(ITEMS, 7, encodeRecord([null, 'n', 2n ** 53n + 1n]), 'utf8');
+
+describe('which tables', () => {
+  const names = (options: ConstructorParameters<typeof TableMapping>[0]): string[] => {
+    const mapping = new TableMapping(options);
+    return [...CATALOG.tables, testTable('sqlite_stat1', [])].filter((table) => mapping.table(table) !== null).map((table) => table.name);
+  };
+  test('all but sqlite_% by default', () => expect(names({})).toEqual(['items', 'pairs', 'notes']));
+  test('every filter counts; exclude wins; names have no case; * is a wildcard', () => {
+    expect(names({ filters: [{ exclude: ['PAIRS'] }] })).toEqual(['items', 'notes']);
+    expect(names({ filters: [{ include: ['i*', 'notes'] }, { exclude: ['n*'] }] })).toEqual(['items']);
+    expect(names({ filters: [{ include: ['items'], exclude: ['items'] }] })).toEqual([]);
+    expect(names({ filters: [{ include: ['item.'] }] })).toEqual([]);
+  });
+});
+
+describe('how', () => {
+  test('renames and excludes columns, and renames the table', () => {
+    const mapping = new TableMapping({ tables: { Items: { to: 'users', columns: { exclude: ['name'], rename: { VALUE: 'v.x' } } } } });
+    const change = mapping.change({ op: 'u', ...placed, table: ITEMS, before: item, after: item });
+    expect(change).toMatchObject({ op: 'u', key: [7], before: [7, 2n ** 53n + 1n], after: [7, 2n ** 53n + 1n] });
+    expect(mapping.table(ITEMS)).toMatchObject({ name: 'users', source: 'items', key: [0] });
+    expect(mapping.table(ITEMS)!.columns.map((column) => [column.name, column.alwaysInteger])).toEqual([['id', true], ['v.x', false]]);
+    expect(mapping.table(ITEMS)).toBe(mapping.table(ITEMS));
+  });
+
+  test('tables without a key get their rowid in front, under a free name', () => {
+    const mapping = new TableMapping({ integers: 'bigint' });
+    const row = new Row(NOTES, 9, encodeRecord(['b', 1n]), 'utf8');
+    expect(mapping.change({ op: 'd', ...placed, table: NOTES, before: row, after: null })).toMatchObject({ key: [9n], before: [9n, 'b', 1n], after: null });
+    const taken = testTable('taken', [{ ...NOTES.columns[0]!, name: 'WAGGLE_ROWID' }]);
+    expect(mapping.table(taken)!.columns.map((column) => column.name)).toEqual(['waggle_rowid_', 'WAGGLE_ROWID']);
+  });
+
+  test('a sink that wants states gets no before images, but the key of what goes', () => {
+    const mapping = new TableMapping({ wants: 'states' });
+    expect(mapping.change({ op: 'u', ...placed, table: ITEMS, before: item, after: item })).toMatchObject({ before: null });
+    expect(mapping.change({ op: 'd', ...placed, table: ITEMS, before: item, after: null })).toMatchObject({ key: [7], before: null, after: null });
+  });
+
+  test('a before image under an older schema is shown under the new columns, by name', () => {
+    const older = { ...ITEMS, columns: [ITEMS.columns[0]!, { ...ITEMS.columns[1]!, name: 'gone' }, ITEMS.columns[2]!] };
+    const before = new Row(older, 7, encodeRecord([null, 'gone', 'kept']), 'utf8');
+    expect(new TableMapping().change({ op: 'u', ...placed, table: ITEMS, before, after: item })).toMatchObject({ before: [7, null, 'kept'] });
+  });
+
+  test('schema changes of excluded tables are none', () => {
+    const mapping = new TableMapping({ filters: [{ exclude: ['items'] }] });
+    expect(mapping.change({ op: 's', ...placed, name: 'items', table: ITEMS, previous: null })).toBeNull();
+    expect(mapping.change({ op: 's', ...placed, name: 'notes', table: null, previous: NOTES })).toMatchObject({ op: 's', table: null, previous: { name: 'notes' } });
+  });
+});
+
+describe('what cannot be', () => {
+  const refused = (tables: Record<string, object>, message: RegExp): void => {
+    expect(() => new TableMapping({ tables }).check(CATALOG)).toThrow(message);
+  };
+  test('a key column excluded', () => refused({ pairs: { columns: { exclude: ['B'] } } }, /column b of pairs belongs to its key/));
+  test('two columns with one name', () => refused({ items: { columns: { rename: { name: 'Value' } } } }, /two columns of items/));
+  test('two tables with one name', () => refused({ items: { to: 'notes' } }, /items and notes would both be written to notes/));
+  test('what is named but not there is told', () => {
+    expect(new TableMapping({ tables: { itmes: {}, items: { columns: { exclude: ['vlaue'] } } } }).check(CATALOG)).toEqual([
+      'the hive has no table itmes',
+      'the table items has no column vlaue',
+    ]);
+  });
+});

@@ -74,15 +74,19 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
     expect(rows).toEqual([{ likes: '2', ratio: '0.5' }, { likes: '45.5', ratio: 'n/a' }, { likes: 'many', ratio: '1000000000000000000000' }]);
   });
 
-  it('finds keys again after their column was widened', async () => {
-    const table = sinkTable('widened_key', [{ name: 'k', type: 'NUMERIC', key: true }, { name: 'v' }]);
+  it.each<[string, string, Value[]]>([
+    ['NUMERIC', 'text', [1, 1.5, 1e300, -2.5e-7, 123456789012345680000, 9007199254740993n]],
+    ['REAL', 'text', [1, 1.5, 1e300, -2.5e-7, 1e16, 0.1]],
+    ['BLOB', 'text', [new Uint8Array([0]), new Uint8Array([255]), new Uint8Array(0), new Uint8Array([1]), new Uint8Array([2]), new Uint8Array([3])]],
+  ])('finds keys of a %s column again after it was widened to %s', async (type, widened, keys) => {
+    const table = sinkTable(`widened_${type.toLowerCase()}`, [{ name: 'k', type, key: true }, { name: 'v' }]);
     const sink = await opened();
-    const keys: Value[] = [1, 1.5, 1e300, -2.5e-7, 123456789012345680000, 9007199254740993n];
     await apply(sink, ...keys.map((key) => upsert(table, [key, 'old'])));
     await apply(sink, upsert(table, ['word', 'new']));
     await apply(sink, ...keys.slice(0, 3).map((key) => upsert(table, [key, 'new'])), ...keys.slice(3).map((key) => remove(table, [key])));
     await sink.close();
-    expect((await admin.query('SELECT count(*)::int AS n, count(*) FILTER (WHERE v = $1)::int AS new FROM widened_key', ['new'])).rows).toEqual([{ n: 4, new: 4 }]);
+    expect(await typesOf(table.name)).toMatchObject({ k: widened });
+    expect((await admin.query(`SELECT count(*)::int AS n, count(*) FILTER (WHERE v = 'new')::int AS new FROM ${table.name}`)).rows).toEqual([{ n: 4, new: 4 }]);
   });
 
   it.each<[string, string, Value]>([

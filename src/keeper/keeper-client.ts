@@ -6,6 +6,7 @@ import type { FromKeeper, KeeperOptions, ToKeeper } from './protocol.ts';
 const ENTRY = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
 /** The keeper answers `stop` after its connections are closed; a checkpoint of a large WAL may take a while. */
 const STOP_PATIENCE_MS = 30_000;
+const LAST_WORDS_MS = 100;
 const STDERR_CHARS = 2000;
 
 export interface KeeperClientOptions extends KeeperOptions {
@@ -53,13 +54,18 @@ export class KeeperClient implements AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<WaggleError | null>();
     this.ended = promise;
     const died = (how: string): void => {
+      if (this.#hasEnded) return;
       this.#hasEnded = true;
       if (last === null && !this.#isStopping) last = new WaggleError('KEEPER_DIED', `the keeper process ended: ${how}${stderr === '' ? '' : `; ${stderr.trim()}`}`);
       resolve(last);
     };
     this.#child.on('error', (error) => died(error.message));
-    // 'close' comes after the last message and the last line of stderr, 'exit' may come before them.
+    // 'close' comes after the last message and the last line of stderr, 'exit' may come before them. After a disconnect
+    // from this side Node sends no 'close'.
     this.#child.on('close', (code, signal) => died(signal ?? `exit status ${code}`));
+    this.#child.on('exit', (code, signal) => {
+      if (!this.#child.connected) setTimeout(died, LAST_WORDS_MS, signal ?? `exit status ${code}`);
+    });
   }
 
   static start(options: KeeperClientOptions): KeeperClient {

@@ -9,6 +9,7 @@ import type { Position } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import { HiveSnapshot, type SnapshotPlace } from '../hive/hive-snapshot.ts';
+import { WalFile } from '../hive/wal-file.ts';
 import { WalTail } from '../hive/wal-tail.ts';
 import { FramesMoved, type WalTransaction } from '../hive/wal-transaction.ts';
 import { KeeperClient } from '../keeper/keeper-client.ts';
@@ -17,6 +18,7 @@ import type { LogTransaction, LogWriter } from '../log/log-writer.ts';
 import { Mirror, type MirrorOptions } from '../mirror/mirror.ts';
 import { PART_BYTES } from '../change/change-codec.ts';
 import type { TransactionChanges } from '../diff/transaction-diff.ts';
+import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
 import { findContinuation, type Ready } from './continuation.ts';
 import type { Beginning, CaptureOptions } from './protocol.ts';
@@ -313,8 +315,17 @@ const goOn = async (options: SessionOptions, ready: Ready, position: Position): 
     return takeFirstState(options, ready, position.epoch + 1);
   }
   const continuation = findContinuation(position, ready);
-  if (continuation !== null) return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
+  if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, position))) return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
   return recover(options, ready, replica, position.epoch + 1);
+};
+
+/** The live WAL still holds the position's frame, with its checksum: salts alone can come back with another history. */
+const standsInWal = (hive: string, pageSize: number, position: Position): boolean => {
+  if (position.frame === 0) return true;
+  using wal = WalFile.open(hive, pageSize);
+  const head = Buffer.alloc(FRAME_HEADER_BYTES);
+  if (wal?.readFrameHeader(position.frame, head) !== true) return false;
+  return [position.salt1, position.salt2, position.checksum1, position.checksum2].every((word, index) => head.readUInt32BE(8 + index * 4) === word);
 };
 
 const openReplica = (options: SessionOptions): Replica | { invalid: string } => {

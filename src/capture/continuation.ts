@@ -39,6 +39,8 @@ export const findContinuation = (position: Position, ready: Ready): Continuation
     if (sameSalts(segment, at)) {
       if (segment.lastFrame <= at.frame) continue;
       if (segment.firstFrame > at.frame + 1) return null;
+      // Salts can come back; the running checksum tells one history from another.
+      if (at === chain[0] && segment.firstFrame === frame + 1 && !sameChecksum(segment.before, position)) return null;
       at.segments.push(segment);
       at.frame = segment.lastFrame;
     } else if (segment.previous !== null && sameSalts(segment.previous, at) && segment.previous.lastFrame === at.frame && segment.firstFrame === 1) {
@@ -64,3 +66,6 @@ export const findContinuation = (position: Position, ready: Ready): Continuation
 };
 
 const sameSalts = (a: { salt1: number; salt2: number }, b: { salt1: number; salt2: number }): boolean => a.salt1 === b.salt1 && a.salt2 === b.salt2;
+
+const sameChecksum = (a: { checksum1: number; checksum2: number }, b: { checksum1: number; checksum2: number }): boolean =>
+  a.checksum1 === b.checksum1 && a.checksum2 === b.checksum2;

@@ -10,12 +10,15 @@ const REQUIRED = 24;
 
 if (Number(process.versions.node.split('.')[0]) < REQUIRED) {
   process.stderr.write(
-    'waggle: needs Node ' + REQUIRED + ' or newer, this is v' + process.versions.node +
+    'waggle: needs Node ' +
+      REQUIRED +
+      ' or newer, this is v' +
+      process.versions.node +
       '; install it, or run `npx waggle` in a clone after `npm ci`, which brings its own [NODE_TOO_OLD]\n',
   );
   process.exitCode = 2;
 } else {
   // TypeScript in a checkout, JavaScript in the published package.
   const main = existsSync(new URL('main.js', import.meta.url)) ? './main.js' : './main.ts';
-  import(main).then(({ main: run }) => run(process.argv));
+  void import(main).then(({ main: run }) => run(process.argv));
 }

@@ -1,0 +1,39 @@
+/** The configuration as the rest of the program sees it: complete, in base units, with absolute paths, frozen. */
+
+export interface Config {
+  /** The configuration file. */
+  readonly path: string;
+  /** Absolute path of the hive as written; `resolveHive` checks and resolves it. */
+  readonly hive: string;
+  /** Absolute path of the state directory. */
+  readonly state: string;
+  /** The hive's name in events. */
+  readonly name: string;
+  readonly durability: 'os' | 'fsync';
+  readonly onGap: 'snapshot' | 'fail';
+  readonly tables: { readonly include: readonly string[] | null; readonly exclude: readonly string[] };
+  readonly maxWalBytes: number;
+  readonly retention: { readonly maxAgeMs: number; readonly maxBytes: number; readonly force: boolean };
+  /** All of them, in the order of the file; also those that are not enabled. */
+  readonly sinks: readonly SinkConfig[];
+  readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' };
+}
+
+export interface SinkConfig {
+  readonly name: string;
+  readonly type: string;
+  readonly enabled: boolean;
+  readonly fill: boolean;
+  /** Where it goes, for people; without secrets. */
+  readonly target: string;
+  /** What the connector's schema gave, with absolute paths. May hold secrets: never log it. */
+  readonly options: object;
+  readonly filter: { readonly include?: readonly string[]; readonly exclude?: readonly string[] };
+  readonly tables: Readonly<Record<string, TableOptions>>;
+  readonly batch: { readonly rows: number; readonly delayMs: number };
+}
+
+export interface TableOptions {
+  readonly to?: string;
+  readonly columns?: { readonly exclude?: readonly string[]; readonly rename?: Readonly<Record<string, string>> };
+}

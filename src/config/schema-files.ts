@@ -1,0 +1,11 @@
+/** The content of `schemas/`, by file name. */
+import { z } from 'zod';
+import { envelopeSchema } from '../change/envelope-schema.ts';
+import { configJsonSchema } from './json-schema.ts';
+
+export const schemaFiles = (): Readonly<Record<string, string>> => ({
+  'waggle.schema.json': format(configJsonSchema()),
+  'event.schema.json': format(z.toJSONSchema(envelopeSchema)),
+});
+
+const format = (schema: object): string => `${JSON.stringify(schema, null, 2)}\n`;

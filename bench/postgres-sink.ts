@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import Database from 'better-sqlite3';
-import pg from 'pg';
+import { Client } from 'pg';
 import { SqlSink } from '../connectors/postgres/sql-sink.ts';
 import type { ResultRow, Session } from '../connectors/postgres/session.ts';
 import { createSink as createPostgresSink } from '../connectors/postgres/sink.ts';
@@ -47,9 +47,11 @@ const rows: Value[][] = Array.from({ length: rowCount }, (_, index) => [
 const bigintRows = rows.map((row) => row.map((value, index) => (index === 3 || index === 5 ? BigInt(value as number) : value)));
 const PLAIN = ['text', 'text', 'text', 'bigint', 'double precision', 'bigint', 'text'];
 const CREATE = `(${['id', '"ronin.createdAt"', 'handle', 'age', 'score', 'verified', 'settings'].map((name, index) => `${name} ${PLAIN[index]}`).join(', ')}, PRIMARY KEY (id))`;
-const plainInsert = (name: string): string => `INSERT INTO ${name} SELECT * FROM unnest(${PLAIN.map((type, index) => `$${index + 1}::${type}[]`).join(', ')})`;
+const plainInsert = (name: string): string =>
+  `INSERT INTO ${name} SELECT * FROM unnest(${PLAIN.map((type, index) => `$${index + 1}::${type}[]`).join(', ')})`;
 const columnsOf = (chunk: readonly Value[][]): Value[][] => PLAIN.map((_, index) => chunk.map((row) => row[index]!));
-const chunks = <T>(all: readonly T[]): T[][] => Array.from({ length: Math.ceil(all.length / PART) }, (_, index) => all.slice(index * PART, (index + 1) * PART));
+const chunks = <T>(all: readonly T[]): T[][] =>
+  Array.from({ length: Math.ceil(all.length / PART) }, (_, index) => all.slice(index * PART, (index + 1) * PART));
 
 const time = async (work: () => Promise<void>): Promise<number> => {
   const start = performance.now();
@@ -81,7 +83,9 @@ const contest = async ({ name, plain, sink, rows: sinkRows }: Contest): Promise<
   await sink.close();
   const rate = (ms: number): string => `${Math.round(rowCount / ms)} k/s`;
   const [base, insert, update] = [median(times.plain), median(times.insert), median(times.update)];
-  console.log(`${name.padEnd(9)} sink/plain ${(base / insert).toFixed(2)}   plain ${rate(base)}   sink, new rows ${rate(insert)}   sink, same rows again ${rate(update)}`);
+  console.log(
+    `${name.padEnd(9)} sink/plain ${(base / insert).toFixed(2)}   plain ${rate(base)}   sink, new rows ${rate(insert)}   sink, same rows again ${rate(update)}`,
+  );
 };
 
 const directory = mkdtempSync(join(tmpdir(), 'waggle-bench-'));
@@ -90,7 +94,7 @@ console.log(`${rowCount} rows of 7 columns, text key, ${rounds} rounds, medians`
 if ((await postgresBinaries()) === null) console.log('postgres  not installed');
 else {
   await using server = await startPostgres();
-  const client = new pg.Client({ connectionString: server.url });
+  const client = new Client({ connectionString: server.url });
   await client.connect();
   await contest({
     name: 'postgres',
@@ -109,7 +113,7 @@ else {
 const pglite = await PGlite.create(join(directory, 'pg'));
 const session: Session = {
   query: async (sql, parameters) => (await pglite.query<ResultRow>(sql, [...parameters])).rows,
-  script: async (sql) => ((await pglite.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? []) as ResultRow[],
+  script: async (sql) => (await pglite.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? [],
   close: async () => {},
 };
 await contest({

@@ -29,7 +29,10 @@ export const readCheckpointFile = async (path: string): Promise<CheckpointFile |
     throw error;
   }
   const result = schema.safeParse(parseJson(text));
-  if (!result.success) throw new WaggleError('SINK_DENIED', `${path}: this is not a checkpoint of waggle`, { hint: 'Move the file away; the sink is then filled again.' });
+  if (!result.success)
+    throw new WaggleError('SINK_DENIED', `${path}: this is not a checkpoint of waggle`, {
+      hint: 'Move the file away; the sink is then filled again.',
+    });
   return result.data;
 };
 

@@ -20,7 +20,13 @@ export const toSinkError = (error: unknown, target: string): WaggleError => {
   if (error instanceof WaggleError) return error;
   const system = systemErrorCode(error);
   const code = (system === null ? undefined : CODES[system]) ?? 'SINK_FAILED';
-  const hint = code === 'SINK_DENIED' ? { hint: 'Check the path and the rights of the file and its directory.' } : code === 'DISK_FULL' ? { hint: 'Free some space on the disk of this file; waggle goes on by itself.' } : {};
-  const reason = code === 'SINK_CLOSED' ? 'its reader has gone' : `cannot be written (${system ?? (error instanceof Error ? error.message : 'unknown error')})`;
+  const hint =
+    code === 'SINK_DENIED'
+      ? { hint: 'Check the path and the rights of the file and its directory.' }
+      : code === 'DISK_FULL'
+        ? { hint: 'Free some space on the disk of this file; waggle goes on by itself.' }
+        : {};
+  const reason =
+    code === 'SINK_CLOSED' ? 'its reader has gone' : `cannot be written (${system ?? (error instanceof Error ? error.message : 'unknown error')})`;
   return new WaggleError(code, `${target}: ${reason}`, { cause: error, ...hint });
 };

@@ -54,7 +54,9 @@ export class FileSink implements Sink {
       await mkdir(dirname(file), { recursive: true });
       const saved = await readCheckpointFile(this.#sidecar);
       if (saved !== null && saved.sink !== context.name)
-        throw new WaggleError('SINK_FENCED', `jsonl ${file}: the file belongs to the sink ${saved.sink}`, { hint: `Name another file, or delete ${this.#sidecar}.` });
+        throw new WaggleError('SINK_FENCED', `jsonl ${file}: the file belongs to the sink ${saved.sink}`, {
+          hint: `Name another file, or delete ${this.#sidecar}.`,
+        });
       if (saved !== null && this.#held && saved.token !== this.#token) throw this.#fenced(context);
       handle = await openData(file);
       const end = await cutBack(handle, saved?.bytes ?? null, { file, context });
@@ -157,7 +159,8 @@ const cutBack = async (handle: FileHandle, bytes: number | null, { file, context
     if (size > bytes) await handle.truncate(bytes);
     return bytes;
   }
-  if (bytes !== null && size > 0) context.logger.warn({ file, size, expected: bytes }, 'the file is not the one that the checkpoint was written for; going on at its end');
+  if (bytes !== null && size > 0)
+    context.logger.warn({ file, size, expected: bytes }, 'the file is not the one that the checkpoint was written for; going on at its end');
   if (await endsLine(handle, size)) return size;
   await handle.write('\n', size);
   return size + 1;

@@ -13,7 +13,9 @@ export const parseSize = (size: string | number): number => {
 const rotate = z.strictObject({
   size: z
     .union([z.int().min(1), z.string().regex(SIZE, { error: 'must be a size like 100MB or 64KiB' })])
-    .describe('A batch that finds the file at least this large begins a new one: the file is renamed to <file>.1, and <file>.1 to <file>.2. Files are cut only between batches.'),
+    .describe(
+      'A batch that finds the file at least this large begins a new one: the file is renamed to <file>.1, and <file>.1 to <file>.2. Files are cut only between batches.',
+    ),
   keep: z.int().min(1).max(10_000).default(5).describe('How many renamed files stay; older ones are deleted.'),
 });
 

@@ -18,8 +18,13 @@ export const lockDirectory = (path: string): DirectoryLock => {
   } catch (error) {
     database?.close();
     if (systemErrorCode(error) === 'SQLITE_BUSY')
-      throw new WaggleError('SINK_BUSY', `pglite ${path}: another process or sink has the directory open`, { hint: 'Close it there: one at a time can use it.' });
-    throw new WaggleError('SINK_DENIED', `pglite ${path}: the file ${path}.lock cannot be written`, { cause: error, hint: 'Check the rights of the directory it stands in.' });
+      throw new WaggleError('SINK_BUSY', `pglite ${path}: another process or sink has the directory open`, {
+        hint: 'Close it there: one at a time can use it.',
+      });
+    throw new WaggleError('SINK_DENIED', `pglite ${path}: the file ${path}.lock cannot be written`, {
+      cause: error,
+      hint: 'Check the rights of the directory it stands in.',
+    });
   }
   const held = database;
   return { release: () => held.close() };

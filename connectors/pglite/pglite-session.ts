@@ -20,10 +20,14 @@ export const openPgliteSession = async (dir: string): Promise<Session> => {
     lock.release();
     if (error instanceof WaggleError) throw error;
     const code = systemErrorCode(error);
-    throw new WaggleError(code === 'EACCES' || code === 'EROFS' ? 'SINK_DENIED' : 'SINK_FAILED', `pglite ${dir}: the database cannot be opened${code === null ? '' : ` (${code})`}`, {
-      cause: error,
-      hint: 'Check the rights of the directory, and that it was written by this version of PGlite.',
-    });
+    throw new WaggleError(
+      code === 'EACCES' || code === 'EROFS' ? 'SINK_DENIED' : 'SINK_FAILED',
+      `pglite ${dir}: the database cannot be opened${code === null ? '' : ` (${code})`}`,
+      {
+        cause: error,
+        hint: 'Check the rights of the directory, and that it was written by this version of PGlite.',
+      },
+    );
   }
 };
 
@@ -44,7 +48,7 @@ class PgliteSession implements Session {
 
   async script(sql: string): Promise<ResultRow[]> {
     const results = await this.#database.exec(sql);
-    return (results.findLast((result) => result.fields.length > 0)?.rows ?? []) as ResultRow[];
+    return results.findLast((result) => result.fields.length > 0)?.rows ?? [];
   }
 
   async close(): Promise<void> {

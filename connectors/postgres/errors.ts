@@ -73,7 +73,8 @@ export const toSinkError = (error: unknown, target: string, place?: string): Wag
     return new WaggleError(code, `${where}: ${message} (${state})`);
   }
   // V8's longest string is 512 MB; a blob takes two characters a byte.
-  if (error instanceof RangeError || systemErrorCode(error) === 'ERR_STRING_TOO_LONG') return new WaggleError('SINK_ROW_REFUSED', `${where}: a value is too large for a statement`);
+  if (error instanceof RangeError || systemErrorCode(error) === 'ERR_STRING_TOO_LONG')
+    return new WaggleError('SINK_ROW_REFUSED', `${where}: a value is too large for a statement`);
   const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
   const system = errors.map(systemErrorCode).find((code) => code !== null && SYSTEM.test(code));
   if (system) return new WaggleError('SINK_UNREACHABLE', `${where}: cannot be reached (${system})`, { cause: error });

@@ -10,8 +10,11 @@ const MAX_BYTES = 63;
 const SYSTEM_COLUMNS = new Set(['ctid', 'xmin', 'xmax', 'cmin', 'cmax', 'tableoid']);
 
 const suffixed = (name: string): string => {
-  let head = name;
-  while (Buffer.byteLength(head) > MAX_BYTES - 9) head = [...head].slice(0, -1).join('');
+  // What a cut through a character leaves behind decodes to U+FFFD.
+  const head = Buffer.from(name)
+    .subarray(0, MAX_BYTES - 9)
+    .toString()
+    .replace(/\uFFFD+$/, '');
   return `${head}_${createHash('sha256').update(name).digest('hex').slice(0, 8)}`;
 };
 

@@ -7,7 +7,9 @@ export const options = z.strictObject({
   url: z
     .string()
     .refine(isPostgresUrl, { error: 'must look like postgres://user:password@host:5432/database' })
-    .describe('Connection URL, postgres://user:password@host:5432/database?sslmode=require. Keep the password out of the file: ${DATABASE_URL} or ${file:/run/secrets/url}.'),
+    .describe(
+      'Connection URL, postgres://user:password@host:5432/database?sslmode=require. Keep the password out of the file: ${DATABASE_URL} or ${file:/run/secrets/url}.',
+    ),
   schema: z
     .string()
     .min(1)

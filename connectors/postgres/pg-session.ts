@@ -1,5 +1,5 @@
 /** A Session over a connection of `pg`. */
-import pg from 'pg';
+import { Client, type QueryResult } from 'pg';
 import type { SinkContext } from '../../src/pipeline/sink.ts';
 import type { ResultRow, Session } from './session.ts';
 
@@ -8,7 +8,7 @@ const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Connects. Rejects with the driver's error; the URL and its password never stand in one. */
 export const openPgSession = async (url: string, context: SinkContext): Promise<Session> => {
-  const client = new pg.Client({
+  const client = new Client({
     connectionString: url,
     application_name: `waggle ${context.name}`.slice(0, 63),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -27,12 +27,12 @@ export const openPgSession = async (url: string, context: SinkContext): Promise<
 };
 
 class PgSession implements Session {
-  readonly #client: pg.Client;
+  readonly #client: Client;
   readonly #signal: AbortSignal;
   // What the server works on when the daemon gives up must not hold it up.
   readonly #cut = (): void => void this.#client.connection.stream.destroy();
 
-  constructor(client: pg.Client, signal: AbortSignal) {
+  constructor(client: Client, signal: AbortSignal) {
     this.#client = client;
     this.#signal = signal;
     signal.addEventListener('abort', this.#cut, { once: true });
@@ -45,7 +45,7 @@ class PgSession implements Session {
 
   async script(sql: string): Promise<ResultRow[]> {
     const result: unknown = await this.#client.query(sql);
-    const results = (Array.isArray(result) ? result : [result]) as pg.QueryResult<ResultRow>[];
+    const results = (Array.isArray(result) ? result : [result]) as QueryResult<ResultRow>[];
     return results.findLast((one) => one.fields.length > 0)?.rows ?? [];
   }
 
@@ -56,7 +56,7 @@ class PgSession implements Session {
 }
 
 // The server rolls back what is open. A server that no longer answers must not hold up the end.
-const closeClient = async (client: pg.Client): Promise<void> => {
+const closeClient = async (client: Client): Promise<void> => {
   const timer = setTimeout(() => client.connection.stream.destroy(), CLOSE_TIMEOUT_MS);
   await client.end().catch(() => {});
   clearTimeout(timer);

@@ -165,12 +165,15 @@ const refusedColumn = async (live: Live, statement: Statement): Promise<WaggleEr
   const { target: table } = statement.writer;
   for (const [place, column] of statement.columns.entries()) {
     try {
-      await session.script(`ROLLBACK; BEGIN; CREATE TEMP TABLE waggle_probe ON COMMIT DROP AS SELECT ${column.quoted} AS c FROM ${table.quoted} WITH NO DATA`);
+      await session.script(
+        `ROLLBACK; BEGIN; CREATE TEMP TABLE waggle_probe ON COMMIT DROP AS SELECT ${column.quoted} AS c FROM ${table.quoted} WITH NO DATA`,
+      );
     } catch {
       return null;
     }
     try {
-      const cast = column.kind === 'other' ? `SELECT v::${column.type} FROM unnest($1::text[]) AS v` : `SELECT v FROM unnest($1::${column.type}[]) AS v`;
+      const cast =
+        column.kind === 'other' ? `SELECT v::${column.type} FROM unnest($1::text[]) AS v` : `SELECT v FROM unnest($1::${column.type}[]) AS v`;
       await session.query(`INSERT INTO waggle_probe (c) ${cast}`, [statement.literals[place]!]);
     } catch (error) {
       if (!isDataError(error)) return null;

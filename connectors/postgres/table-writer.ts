@@ -82,13 +82,15 @@ export class TableWriter {
 
   async #encode(rows: readonly (readonly Value[])[], index: number): Promise<string> {
     const column = this.target.columns[index]!;
-    if (this.target.table.key.includes(index) && rows.some((row) => row[index] === null)) throw this.#refused(column, 'a key is NULL, which Postgres does not allow');
+    if (this.target.table.key.includes(index) && rows.some((row) => row[index] === null))
+      throw this.#refused(column, 'a key is NULL, which Postgres does not allow');
     const { literal, misfit } = arrayColumn(rows, index, column.kind, !this.target.own);
     if (misfit === -1) return literal;
     const value = rows[misfit]![index]!;
     if (holdsNul(value)) throw this.#refused(column, 'a text holds the character U+0000, which no text of Postgres can hold');
     if (!this.target.own) throw this.#refused(column, `a value (${storageClass(value)}) does not fit type ${column.type}`);
-    if (rows.some((row) => holdsNul(row[index]!))) throw this.#refused(column, 'a text holds the character U+0000, which no text of Postgres can hold');
+    if (rows.some((row) => holdsNul(row[index]!)))
+      throw this.#refused(column, 'a text holds the character U+0000, which no text of Postgres can hold');
     const from = column.kind as OwnKind;
     const to = rows.reduce<OwnKind>((kind, row) => joinKinds(kind, kindFor(from, row[index]!, this.#shared.infinities)), from);
     await this.#settle();

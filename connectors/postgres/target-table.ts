@@ -6,14 +6,7 @@ import type { Logger } from 'pino';
 import type { SinkColumn, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
-import {
-  chooseKind,
-  type ColumnKind,
-  kindOfType,
-  type OwnKind,
-  typeNameOf,
-  wideningExpression,
-} from './column-type.ts';
+import { chooseKind, type ColumnKind, kindOfType, type OwnKind, typeNameOf, wideningExpression } from './column-type.ts';
 import { sqlState } from './errors.ts';
 import { quoteLiteral, quoteName, targetColumnName, targetTableName } from './names.ts';
 import type { Session } from './session.ts';
@@ -71,7 +64,9 @@ export class TargetTable {
   static async open(target: Target, table: SinkTable, mayCreate: boolean): Promise<TargetTable> {
     const name = targetTableName(table.name);
     if (name === CHECKPOINT_TABLE || name === TABLE_TABLE)
-      throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}: the name ${name} is waggle's own`, { hint: 'Give the table another name with `to`.' });
+      throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}: the name ${name} is waggle's own`, {
+        hint: 'Give the table another name with `to`.',
+      });
     const state = await findTable(target, name);
     if (state.kind === null) {
       if (state.own && !mayCreate)
@@ -80,8 +75,7 @@ export class TargetTable {
         });
       return createTable(target, table, name);
     }
-    if (state.kind !== 'r' && state.kind !== 'p')
-      throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}, table ${name}: it is not a table`);
+    if (state.kind !== 'r' && state.kind !== 'p') throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}, table ${name}: it is not a table`);
     const columns: TargetColumn[] = [];
     for (const column of table.columns) {
       const found = state.columns.find((candidate) => candidate.name === targetColumnName(column.name));
@@ -106,7 +100,10 @@ export class TargetTable {
       );
     } catch (error) {
       if (sqlState(error) !== '0A000') throw error;
-      throw new WaggleError('SINK_ROW_REFUSED', `${label}, table ${this.name}, column ${column.name}: a value needs type ${typeNameOf(to)}, and a view or rule keeps the column from being widened`);
+      throw new WaggleError(
+        'SINK_ROW_REFUSED',
+        `${label}, table ${this.name}, column ${column.name}: a value needs type ${typeNameOf(to)}, and a view or rule keeps the column from being widened`,
+      );
     }
     logger.warn({ table: this.name, column: column.name, from: column.type, to: typeNameOf(to) }, 'column widened for a value that did not fit');
     column.type = typeNameOf(to);
@@ -190,9 +187,14 @@ const hasUniqueIndex = async (target: Target, table: string, keyNames: readonly 
 };
 
 /** The hive's table has another key now (it was rebuilt). Columns of the old key may hold NULL from here on. */
-const replacePrimaryKey = async (target: Target, change: { table: string; keyNames: readonly string[]; found: readonly FoundColumn[] }): Promise<void> => {
+const replacePrimaryKey = async (
+  target: Target,
+  change: { table: string; keyNames: readonly string[]; found: readonly FoundColumn[] },
+): Promise<void> => {
   const quoted = qualified(target, change.table);
-  const [old] = await target.session.query(`SELECT conname::text AS name FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype = 'p'`, [quoted]);
+  const [old] = await target.session.query(`SELECT conname::text AS name FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype = 'p'`, [
+    quoted,
+  ]);
   const free = change.found.filter((column) => column.notNull && !change.keyNames.includes(column.name));
   const steps = [
     ...(old?.['name'] == null ? [] : [`ALTER TABLE ${quoted} DROP CONSTRAINT ${quoteName(old['name'])}`]),
@@ -204,9 +206,13 @@ const replacePrimaryKey = async (target: Target, change: { table: string; keyNam
   } catch (error) {
     const state = sqlState(error);
     if (state !== '23502' && state !== '23505') throw error;
-    throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}, table ${change.table}: its rows do not allow the new key (${change.keyNames.join(', ')})`, {
-      hint: 'Drop the table in the target, then `waggle resync`.',
-    });
+    throw new WaggleError(
+      'SINK_TABLE_MISFIT',
+      `${target.label}, table ${change.table}: its rows do not allow the new key (${change.keyNames.join(', ')})`,
+      {
+        hint: 'Drop the table in the target, then `waggle resync`.',
+      },
+    );
   }
   target.logger.warn({ table: change.table, key: change.keyNames }, 'primary key changed');
 };

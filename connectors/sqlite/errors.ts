@@ -21,7 +21,10 @@ export const toSinkError = (error: unknown, file: string, table?: string): Waggl
   // A trigger of the user can say anything (RAISE), also values.
   if (state === 'SQLITE_CONSTRAINT_TRIGGER') return new WaggleError(code, `${where}: a trigger refuses a row`);
   if (code === 'SINK_DENIED') {
-    const hint = state === 'SQLITE_NOTADB' || state === 'SQLITE_CORRUPT' ? 'Name another file: this is not a SQLite database, or it is damaged.' : 'Check the rights of the file and its directory.';
+    const hint =
+      state === 'SQLITE_NOTADB' || state === 'SQLITE_CORRUPT'
+        ? 'Name another file: this is not a SQLite database, or it is damaged.'
+        : 'Check the rights of the file and its directory.';
     return new WaggleError(code, `${where}: ${message}`, { cause: error, hint });
   }
   return new WaggleError(code, `${where}: ${message}`, { cause: error });

@@ -48,7 +48,14 @@ class SqliteSink implements Sink {
       const checkpoints = new CheckpointTable(database, context.name, this.#token);
       const checkpoint = checkpoints.take(this.#held);
       this.#held = true;
-      this.#live = { database, file: this.#file, logger: context.logger, checkpoints, tables: new Map(), filling: checkpoint === null || checkpoint.fill !== null };
+      this.#live = {
+        database,
+        file: this.#file,
+        logger: context.logger,
+        checkpoints,
+        tables: new Map(),
+        filling: checkpoint === null || checkpoint.fill !== null,
+      };
       return checkpoint;
     } catch (error) {
       database?.close();
@@ -121,6 +128,8 @@ const makeDirectory = (file: string): void => {
   try {
     mkdirSync(dirname(file), { recursive: true });
   } catch (error) {
-    throw new WaggleError('SINK_DENIED', `sqlite ${file}: its directory cannot be created (${systemErrorCode(error) ?? 'unknown'})`, { hint: 'Check the rights of the directory above it.' });
+    throw new WaggleError('SINK_DENIED', `sqlite ${file}: its directory cannot be created (${systemErrorCode(error) ?? 'unknown'})`, {
+      hint: 'Check the rights of the directory above it.',
+    });
   }
 };

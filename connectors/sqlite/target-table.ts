@@ -55,7 +55,9 @@ export class TargetTable {
   static open(target: Target, table: SinkTable, mayCreate: boolean): TargetTable {
     const { database, file, logger } = target;
     if ([CHECKPOINT_TABLE, TABLE_TABLE].includes(table.name.toLowerCase()))
-      throw new WaggleError('SINK_TABLE_MISFIT', `sqlite ${file}: the name ${table.name} is waggle's own`, { hint: 'Give the table another name with `to`.' });
+      throw new WaggleError('SINK_TABLE_MISFIT', `sqlite ${file}: the name ${table.name} is waggle's own`, {
+        hint: 'Give the table another name with `to`.',
+      });
     const found = columnsOf(target, table.name);
     if (found.size === 0) {
       if (isOwn(target, table.name) && !mayCreate)
@@ -68,7 +70,10 @@ export class TargetTable {
     } else {
       for (const column of table.columns) if (!found.has(column.name.toLowerCase())) addColumn(target, { table: table.name, column });
       if (!hasUniqueIndex(target, table))
-        throw new WaggleError('SINK_TABLE_MISFIT', `sqlite ${file}, table ${table.name}: no unique index on exactly the key (${table.key.map((index) => table.columns[index]!.name).join(', ')})`);
+        throw new WaggleError(
+          'SINK_TABLE_MISFIT',
+          `sqlite ${file}, table ${table.name}: no unique index on exactly the key (${table.key.map((index) => table.columns[index]!.name).join(', ')})`,
+        );
     }
     return new TargetTable(target, table);
   }
@@ -98,7 +103,10 @@ export class TargetTable {
 
   // SQLite's own PRIMARY KEY takes any number of NULLs. Nothing could then tell these rows apart when they change.
   #nullKey(index: number): WaggleError {
-    return new WaggleError('SINK_ROW_REFUSED', `sqlite ${this.#target.file}, table ${this.table.name}, column ${this.table.columns[index]!.name}: a key is NULL, so the row cannot be told from others`);
+    return new WaggleError(
+      'SINK_ROW_REFUSED',
+      `sqlite ${this.#target.file}, table ${this.table.name}, column ${this.table.columns[index]!.name}: a key is NULL, so the row cannot be told from others`,
+    );
   }
 }
 
@@ -127,7 +135,9 @@ export const applySchemaChange = (target: Target, change: SinkSchemaChange, mayC
 
 /** Lower-case names of a table's columns; empty: no such table. SQLite's names do not tell case apart. */
 const columnsOf = (target: Target, table: string): Set<string> => {
-  const rows = target.database.prepare<[string], { name: string }>("SELECT lower(name) AS name FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)").all(table);
+  const rows = target.database
+    .prepare<[string], { name: string }>('SELECT lower(name) AS name FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)')
+    .all(table);
   return new Set(rows.map((row) => row.name));
 };
 
@@ -137,7 +147,9 @@ const isOwn = (target: Target, table: string): boolean =>
 const createStatement = (table: SinkTable): string => {
   const [only] = table.key.length === 1 ? table.key : [];
   const alias = only !== undefined && table.columns[only]!.alwaysInteger ? only : -1;
-  const columns = table.columns.map((column, index) => `${quoteName(column.name)} ${declaredType(column, index === alias)}${index === alias ? ' PRIMARY KEY' : ''}`);
+  const columns = table.columns.map(
+    (column, index) => `${quoteName(column.name)} ${declaredType(column, index === alias)}${index === alias ? ' PRIMARY KEY' : ''}`,
+  );
   const key = alias === -1 ? `, PRIMARY KEY (${table.key.map((index) => quoteName(table.columns[index]!.name)).join(', ')})` : '';
   return `CREATE TABLE ${quoteName(table.name)} (${columns.join(', ')}${key})`;
 };
@@ -155,7 +167,9 @@ const hasUniqueIndex = (target: Target, table: SinkTable): boolean => {
   const same = (names: readonly string[]): boolean => names.length === wanted.size && names.every((name) => wanted.has(name));
   const primary = database.prepare<[string], { name: string }>('SELECT lower(name) AS name FROM pragma_table_xinfo(?) WHERE pk > 0').all(table.name);
   if (same(primary.map((row) => row.name))) return true;
-  const indexes = database.prepare<[string], { name: string }>('SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial').all(table.name);
+  const indexes = database
+    .prepare<[string], { name: string }>('SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial')
+    .all(table.name);
   const columns = database.prepare<[string], { name: string | null }>('SELECT lower(name) AS name FROM pragma_index_info(?)');
   return indexes.some((index) => same(columns.all(index.name).map((row) => row.name ?? '')));
 };

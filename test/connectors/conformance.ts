@@ -1,9 +1,21 @@
 /** What every connector that keeps tables must do, against its real target. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Value } from '../../src/change/table.ts';
 import type { Sink, SinkChange, SinkColumn, SinkTable } from '../../src/pipeline/sink.ts';
-import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, forSink, remove, schemaChange, sinkTable, truncate, upsert } from './sink-changes.ts';
+import {
+  batchOf,
+  brokenBatch,
+  checkpointAt,
+  type ColumnSpec,
+  contextOf,
+  forSink,
+  remove,
+  schemaChange,
+  sinkTable,
+  truncate,
+  upsert,
+} from './sink-changes.ts';
 
 export interface ConformanceTarget {
   /** A new runner's sink into the same target. */
@@ -16,8 +28,6 @@ export interface ConformanceTarget {
   show(value: Value, column: SinkColumn): string | null;
   /** The target keeps SQLite's values as they are; else a text with U+0000 is refused and misfits widen. */
   readonly exact: boolean;
-  /** A second runner can take the sink over while the first one is open. */
-  readonly fences: boolean;
 }
 
 const VALUES: ColumnSpec[] = [
@@ -42,7 +52,13 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     const sink = target.createSink();
     await sink.open(contextOf(sinkName));
     try {
-      for (const [index, parts] of batches.entries()) await sink.apply(batchOf(parts.map((part) => part.map((change) => adapt(sink, change))), checkpointAt(index + 1)));
+      for (const [index, parts] of batches.entries())
+        await sink.apply(
+          batchOf(
+            parts.map((part) => part.map((change) => adapt(sink, change))),
+            checkpointAt(index + 1),
+          ),
+        );
     } finally {
       await sink.close();
     }
@@ -79,7 +95,11 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
       [3n, 'int text', new Uint8Array([9]), new Uint8Array([3]), 5n, 'yes', 1.5, new Uint8Array([7]), 1e21],
       [4n, Infinity, null, 'c', 1.5, null, null, -Infinity, -5n],
     ];
-    const target = await applyAll([[[upsert(table, first)]], [rows.slice(0, 1).map((row) => upsert(table, row))], [rows.slice(1).map((row) => upsert(table, row))]]);
+    const target = await applyAll([
+      [[upsert(table, first)]],
+      [rows.slice(0, 1).map((row) => upsert(table, row))],
+      [rows.slice(1).map((row) => upsert(table, row))],
+    ]);
     await expectRows(target, table, [first, ...rows]);
   });
 
@@ -89,26 +109,54 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
       [[upsert(table, ['x', 1n, 'k']), upsert(table, ['y', 2n, 'k']), upsert(table, ['z', 1n, 'l'])]],
       [[upsert(table, ['x2', 1n, 'k']), remove(table, [2n, 'k']), remove(table, [3n, 'nothing'])]],
     ]);
-    await expectRows(target, table, [['x2', 1n, 'k'], ['z', 1n, 'l']]);
+    await expectRows(target, table, [
+      ['x2', 1n, 'k'],
+      ['z', 1n, 'l'],
+    ]);
   });
 
   it('follows key changes in their order across parts', async () => {
     const table = sinkTable(fresh('moves'), [{ name: 'id', key: true }, { name: 'v' }]);
     const target = await applyAll([
-      [[upsert(table, ['a', '1']), upsert(table, ['b', '2'])], [remove(table, ['a']), upsert(table, ['c', '1'])], [upsert(table, ['a', '3'])], [remove(table, ['a'])], [upsert(table, ['a', '4'])]],
+      [
+        [upsert(table, ['a', '1']), upsert(table, ['b', '2'])],
+        [remove(table, ['a']), upsert(table, ['c', '1'])],
+        [upsert(table, ['a', '3'])],
+        [remove(table, ['a'])],
+        [upsert(table, ['a', '4'])],
+      ],
     ]);
-    await expectRows(target, table, [['a', '4'], ['b', '2'], ['c', '1']]);
+    await expectRows(target, table, [
+      ['a', '4'],
+      ['b', '2'],
+      ['c', '1'],
+    ]);
   });
 
   it('keeps tables without a key by their rowid', async () => {
-    const table = sinkTable(fresh('keyless'), [{ name: 'waggle_rowid', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'v', type: '' }]);
-    const target = await applyAll([[[upsert(table, [1n, 'a']), upsert(table, [-5n, 'a']), upsert(table, [3n, null])]], [[remove(table, [1n]), upsert(table, [3n, 2n])]]]);
-    await expectRows(target, table, [[-5n, 'a'], [3n, 2n]]);
+    const table = sinkTable(fresh('keyless'), [
+      { name: 'waggle_rowid', type: 'INTEGER', key: true, alwaysInteger: true },
+      { name: 'v', type: '' },
+    ]);
+    const target = await applyAll([
+      [[upsert(table, [1n, 'a']), upsert(table, [-5n, 'a']), upsert(table, [3n, null])]],
+      [[remove(table, [1n]), upsert(table, [3n, 2n])]],
+    ]);
+    await expectRows(target, table, [
+      [-5n, 'a'],
+      [3n, 2n],
+    ]);
   });
 
   it('keeps tables whose columns are all in the key', async () => {
-    const table = sinkTable(fresh('link'), [{ name: 'source', key: true }, { name: 'target', key: true }]);
-    const target = await applyAll([[[upsert(table, ['a', 'b']), upsert(table, ['a', 'c'])]], [[upsert(table, ['a', 'b']), remove(table, ['a', 'c'])]]]);
+    const table = sinkTable(fresh('link'), [
+      { name: 'source', key: true },
+      { name: 'target', key: true },
+    ]);
+    const target = await applyAll([
+      [[upsert(table, ['a', 'b']), upsert(table, ['a', 'c'])]],
+      [[upsert(table, ['a', 'b']), remove(table, ['a', 'c'])]],
+    ]);
     await expectRows(target, table, [['a', 'b']]);
   });
 
@@ -121,24 +169,51 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     const four = sinkTable(name, [id, { name: 'renamed' }]);
     const five = sinkTable(name, [id, { name: 'renamed' }, { name: 'b.dotted', type: 'INTEGER' }]);
     const target = await applyAll([
-      [[upsert(one, ['1', 'x']), schemaChange(one, two), upsert(two, ['1', 'x', 5n]), upsert(two, ['2', 'y', 6n]), schemaChange(two, three), upsert(three, ['3', 'z', 7n])]],
+      [
+        [
+          upsert(one, ['1', 'x']),
+          schemaChange(one, two),
+          upsert(two, ['1', 'x', 5n]),
+          upsert(two, ['2', 'y', 6n]),
+          schemaChange(two, three),
+          upsert(three, ['3', 'z', 7n]),
+        ],
+      ],
     ]);
-    await expectRows(target, three, [['1', 'x', 5n], ['2', 'y', 6n], ['3', 'z', 7n]]);
+    await expectRows(target, three, [
+      ['1', 'x', 5n],
+      ['2', 'y', 6n],
+      ['3', 'z', 7n],
+    ]);
     const sink = target.createSink();
     await sink.open(contextOf(fresh('sink')));
     await sink.apply(batchOf([[schemaChange(three, four), upsert(four, ['1', 'x2'])]], checkpointAt(2)));
-    await expectRows(target, four, [['1', 'x2'], ['2', 'y'], ['3', 'z']]);
+    await expectRows(target, four, [
+      ['1', 'x2'],
+      ['2', 'y'],
+      ['3', 'z'],
+    ]);
     await sink.apply(batchOf([[schemaChange(four, five), adapt(sink, upsert(five, ['2', 'y', 8n]))]], checkpointAt(3)));
     await sink.close();
-    await expectRows(target, five, [['1', 'x2', null], ['2', 'y', 8n], ['3', 'z', null]]);
+    await expectRows(target, five, [
+      ['1', 'x2', null],
+      ['2', 'y', 8n],
+      ['3', 'z', null],
+    ]);
   });
 
   it('adds a column that a new version of the table has without a schema change', async () => {
     const name = fresh('grown');
     const one = sinkTable(name, [{ name: 'id', key: true }]);
-    const two = sinkTable(name, [{ name: 'id', key: true }, { name: 'late', type: 'REAL' }]);
+    const two = sinkTable(name, [
+      { name: 'id', key: true },
+      { name: 'late', type: 'REAL' },
+    ]);
     const target = await applyAll([[[upsert(one, ['1'])]], [[upsert(two, ['2', 1.5])]]]);
-    await expectRows(target, two, [['1', null], ['2', 1.5]]);
+    await expectRows(target, two, [
+      ['1', null],
+      ['2', 1.5],
+    ]);
   });
 
   it('swaps the values of two columns that swapped their names', async () => {
@@ -164,11 +239,24 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
 
   it('ends in the same state when a batch is delivered again', async () => {
     const name = fresh('again');
-    const one = sinkTable(name, [{ name: 'id', key: true }, { name: 'v', type: 'INTEGER' }]);
-    const two = sinkTable(name, [{ name: 'id', key: true }, { name: 'w', type: 'INTEGER' }]);
-    const batch = [[upsert(one, ['1', 1n]), upsert(one, ['2', 2n]), remove(one, ['3'])], [upsert(one, ['1', 45.5]), schemaChange(one, two), upsert(two, ['4', 4n])], [remove(two, ['2'])]];
+    const one = sinkTable(name, [
+      { name: 'id', key: true },
+      { name: 'v', type: 'INTEGER' },
+    ]);
+    const two = sinkTable(name, [
+      { name: 'id', key: true },
+      { name: 'w', type: 'INTEGER' },
+    ]);
+    const batch = [
+      [upsert(one, ['1', 1n]), upsert(one, ['2', 2n]), remove(one, ['3'])],
+      [upsert(one, ['1', 45.5]), schemaChange(one, two), upsert(two, ['4', 4n])],
+      [remove(two, ['2'])],
+    ];
     const target = await applyAll([batch, batch, batch]);
-    await expectRows(target, two, [['1', 45.5], ['4', 4n]]);
+    await expectRows(target, two, [
+      ['1', 45.5],
+      ['4', 4n],
+    ]);
   });
 
   it('takes any legal name', async () => {
@@ -183,8 +271,15 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
       { name: "it's; --" },
     ];
     const tables = ['UPPER.dotted', 'order', `${long}1`, `${long}2`, `"quo'ted" ä`].map((name) => sinkTable(fresh(name), columns));
-    const target = await applyAll([[tables.map((table) => upsert(table, ['k', table.name, 'c', 'd', 'e', 'f', 'g']))], [tables.map((table) => upsert(table, ['k2', table.name, 'c', 'd', 'e', 'f', 'g']))]]);
-    for (const table of tables) await expectRows(target, table, [['k', table.name, 'c', 'd', 'e', 'f', 'g'], ['k2', table.name, 'c', 'd', 'e', 'f', 'g']]);
+    const target = await applyAll([
+      [tables.map((table) => upsert(table, ['k', table.name, 'c', 'd', 'e', 'f', 'g']))],
+      [tables.map((table) => upsert(table, ['k2', table.name, 'c', 'd', 'e', 'f', 'g']))],
+    ]);
+    for (const table of tables)
+      await expectRows(target, table, [
+        ['k', table.name, 'c', 'd', 'e', 'f', 'g'],
+        ['k2', table.name, 'c', 'd', 'e', 'f', 'g'],
+      ]);
   });
 
   it('applies a batch of many parts whole', async () => {
@@ -193,7 +288,8 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     const sink = target.createSink();
     await sink.open(contextOf(fresh('sink')));
     const parts = async function* (): AsyncGenerator<SinkChange[]> {
-      for (let part = 0; part < 20; part += 1) yield Array.from({ length: 1000 }, (_, row) => adapt(sink, upsert(table, [BigInt(part * 900 + row), `${part}`], 'c')));
+      for (let part = 0; part < 20; part += 1)
+        yield Array.from({ length: 1000 }, (_, row) => adapt(sink, upsert(table, [BigInt(part * 900 + row), `${part}`], 'c')));
     };
     await sink.apply({ parts: parts(), checkpoint: checkpointAt(1) });
     await sink.close();
@@ -222,7 +318,10 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
 
   it('leaves nothing of a batch that broke off', async () => {
     const target = await open();
-    const table = sinkTable(fresh('broken'), [{ name: 'id', key: true }, { name: 'v', type: 'INTEGER' }]);
+    const table = sinkTable(fresh('broken'), [
+      { name: 'id', key: true },
+      { name: 'v', type: 'INTEGER' },
+    ]);
     const other = sinkTable(fresh('broken_too'), [{ name: 'id', key: true }]);
     const name = fresh('sink');
     const sink = target.createSink();
@@ -235,7 +334,10 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     await expectRows(target, table, [['1', 1n]]);
     await sink.apply(batchOf(parts, checkpointAt(2)));
     await sink.close();
-    await expectRows(target, table, [['1', 2.5], ['2', 2n]]);
+    await expectRows(target, table, [
+      ['1', 2.5],
+      ['2', 2n],
+    ]);
     await expectRows(target, other, [['x']]);
   });
 
@@ -245,7 +347,12 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     const sink = target.createSink();
     await sink.open(contextOf(fresh('sink')));
     await expect(sink.apply(batchOf([[upsert(table, ['ok', 'v']), upsert(table, [null, 'SECRET'])]], checkpointAt(1)))).rejects.toSatisfy(
-      (error: Error) => 'code' in error && error.code === 'SINK_ROW_REFUSED' && error.message.includes(table.name) && error.message.includes('id') && !error.message.includes('SECRET'),
+      (error: Error) =>
+        'code' in error &&
+        error.code === 'SINK_ROW_REFUSED' &&
+        error.message.includes(table.name) &&
+        error.message.includes('id') &&
+        !error.message.includes('SECRET'),
     );
     await sink.close();
     await sink.open(contextOf(fresh('sink')));
@@ -269,7 +376,10 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     await target.run(`CREATE TABLE ${table.name} (id text)`);
     const sink = target.createSink();
     await sink.open(contextOf(fresh('sink')));
-    await expect(sink.apply(batchOf([[upsert(table, ['1'])]], checkpointAt(1)))).rejects.toMatchObject({ code: 'SINK_TABLE_MISFIT', retryable: false });
+    await expect(sink.apply(batchOf([[upsert(table, ['1'])]], checkpointAt(1)))).rejects.toMatchObject({
+      code: 'SINK_TABLE_MISFIT',
+      retryable: false,
+    });
     await sink.close();
     await target.run(`CREATE UNIQUE INDEX ${table.name}_key ON ${table.name} (id)`);
     await sink.open(contextOf(fresh('sink')));
@@ -299,13 +409,6 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
     const [first, second] = [target.createSink(), target.createSink()];
     await first.open(contextOf(name));
     await first.apply(batchOf([[upsert(table, ['1'])]], checkpointAt(1)));
-    if (!target.fences) {
-      await expect(second.open(contextOf(name))).rejects.toMatchObject({ code: 'SINK_BUSY', retryable: true });
-      await first.close();
-      expect(await second.open(contextOf(name))).toEqual(checkpointAt(1));
-      await second.close();
-      return;
-    }
     expect(await second.open(contextOf(name))).toEqual(checkpointAt(1));
     await expect(first.apply(batchOf([[upsert(table, ['late'])]], checkpointAt(2)))).rejects.toMatchObject({ code: 'SINK_FENCED', retryable: false });
     await first.close();
@@ -316,7 +419,6 @@ export const conformance = (open: () => Promise<ConformanceTarget>): void => {
 
   it('does not take the sink back from a second runner by opening again', async () => {
     const target = await open();
-    if (!target.fences) return;
     const name = fresh('sink');
     const [first, second] = [target.createSink(), target.createSink()];
     await first.open(contextOf(name));
@@ -383,19 +485,27 @@ const randomStream = (exact: boolean): fc.Arbitrary<RandomChange[][][]> => {
   const int = fc.oneof(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), fc.bigInt({ min: -9n, max: 9n }));
   const double = fc.double({ noNaN: true });
   // NUMERIC and INTEGER affinity leave no REAL that an INTEGER could hold.
-  const fraction = double.map((value) => (Number.isInteger(value) && Math.abs(value) < 2 ** 63 ? value / 3 + 0.5 : value)).filter((value) => !Number.isInteger(value) || Math.abs(value) >= 2 ** 63);
+  const fraction = double
+    .map((value) => (Number.isInteger(value) && Math.abs(value) < 2 ** 63 ? value / 3 + 0.5 : value))
+    .filter((value) => !Number.isInteger(value) || Math.abs(value) >= 2 ** 63);
   const rarely = <T extends Value>(usual: fc.Arbitrary<T>, other: fc.Arbitrary<Value>): fc.Arbitrary<Value> =>
     fc.oneof({ arbitrary: usual, weight: 30 }, { arbitrary: fc.constant(null), weight: 3 }, { arbitrary: other, weight: 1 });
-  const key = fc.tuple(fc.oneof({ arbitrary: fc.bigInt({ min: 0n, max: 4n }), weight: 20 }, { arbitrary: fc.constantFrom<Value>(1.5, 'w', 1e300, -2.5e-7), weight: 1 }), fc.constantFrom('', 'a', '"', 'A'));
+  const key = fc.tuple(
+    fc.oneof({ arbitrary: fc.bigInt({ min: 0n, max: 4n }), weight: 20 }, { arbitrary: fc.constantFrom<Value>(1.5, 'w', 1e300, -2.5e-7), weight: 1 }),
+    fc.constantFrom('', 'a', '"', 'A'),
+  );
   const row = fc.tuple(
     rarely(int, fc.oneof(fraction, word, blob)),
     // A REAL column holds 0 as an integer: it cannot hold -0.0.
-    rarely(double.map((value) => (value === 0 ? 0 : value)), fc.oneof(word, blob)),
+    rarely(
+      double.map((value) => (value === 0 ? 0 : value)),
+      fc.oneof(word, blob),
+    ),
     rarely(string, blob),
     rarely(blob, fc.oneof(string, int, double)),
     rarely(fc.oneof(int, fraction), fc.oneof(word, blob)),
     fc.oneof<fc.Arbitrary<Value>[]>(fc.constant(null), int, double, string, blob),
   );
-  const change = fc.record({ key: key as fc.Arbitrary<Value[]>, row: fc.oneof({ arbitrary: row as fc.Arbitrary<Value[]>, weight: 3 }, { arbitrary: fc.constant(null), weight: 1 }) });
+  const change = fc.record({ key, row: fc.oneof({ arbitrary: row, weight: 3 }, { arbitrary: fc.constant(null), weight: 1 }) });
   return fc.array(fc.array(fc.array(change, { maxLength: 12 }), { maxLength: 4 }), { maxLength: 4 });
 };

@@ -16,10 +16,18 @@ afterAll(() => directory[Symbol.dispose]());
 let counter = 0;
 const freshFile = (): string => join(directory.path, `d${(counter += 1)}`, 'changes.jsonl');
 const linesOf = (file: string): { seq: number; op: string; key: { id: string } | null }[] =>
-  existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line)) : [];
+  existsSync(file)
+    ? readFileSync(file, 'utf8')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => JSON.parse(line))
+    : [];
 const idsOf = (file: string): (string | undefined)[] => linesOf(file).map((line) => line.key?.id);
 
-const table = sinkTable('accounts', [{ name: 'id', key: true }, { name: 'v', type: 'BLOB' }]);
+const table = sinkTable('accounts', [
+  { name: 'id', key: true },
+  { name: 'v', type: 'BLOB' },
+]);
 const row = (id: string): ReturnType<typeof upsert> => upsert(table, [id, new Uint8Array([1])], 'c');
 
 describe('jsonl', () => {
@@ -31,7 +39,15 @@ describe('jsonl', () => {
     const file = freshFile();
     const sink = createSink({ file });
     expect(await sink.open(contextOf('s'))).toBeNull();
-    await sink.apply(batchOf([[schemaChange(null, table), row('a\nb')], [remove(table, ['a\nb']), truncate(table)]], checkpointAt(4)));
+    await sink.apply(
+      batchOf(
+        [
+          [schemaChange(null, table), row('a\nb')],
+          [remove(table, ['a\nb']), truncate(table)],
+        ],
+        checkpointAt(4),
+      ),
+    );
     await sink.close();
     expect(linesOf(file).map((line) => line.op)).toEqual(['s', 'c', 'd', 't']);
     const seqs = linesOf(file).map((line) => line.seq);
@@ -62,7 +78,7 @@ describe('jsonl', () => {
     writeFileSync(file, 'foreign line without an end');
     const sink = createSink({ file });
     await sink.open(contextOf('s'));
-    await expect(sink.apply(brokenBatch([[row('1')]], checkpointAt(1)))).rejects.toThrow();
+    await expect(sink.apply(brokenBatch([[row('1')]], checkpointAt(1)))).rejects.toThrow('broke off');
     await sink.open(contextOf('s'));
     await sink.apply(batchOf([[row('1')]], checkpointAt(1)));
     await sink.close();
@@ -112,7 +128,10 @@ describe('jsonl', () => {
     await second.apply(batchOf([[row('1')]], checkpointAt(1)));
     await second.close();
     expect(idsOf(file)).toEqual(['1']);
-    await expect(createSink({ file }).open(contextOf('other'))).rejects.toMatchObject({ code: 'SINK_FENCED', message: expect.stringContaining('belongs to the sink s') });
+    await expect(createSink({ file }).open(contextOf('other'))).rejects.toMatchObject({
+      code: 'SINK_FENCED',
+      message: expect.stringContaining('belongs to the sink s'),
+    });
   });
 
   it('tells what is wrong with the file', async () => {
@@ -121,7 +140,10 @@ describe('jsonl', () => {
     const file = freshFile();
     mkdirSync(join(file, '..'));
     writeFileSync(`${file}.waggle`, 'not json');
-    await expect(createSink({ file }).open(contextOf('s'))).rejects.toMatchObject({ code: 'SINK_DENIED', hint: expect.stringContaining('Move the file away') });
+    await expect(createSink({ file }).open(contextOf('s'))).rejects.toMatchObject({
+      code: 'SINK_DENIED',
+      hint: expect.stringContaining('Move the file away'),
+    });
   });
 
   it('says DISK_FULL when nothing more can be written', () => {
@@ -136,7 +158,12 @@ describe('jsonl', () => {
     expect(await sink.open(contextOf('s', stateDir))).toBeNull();
     await sink.apply(batchOf([[row('1'), row('2')]], checkpointAt(2)));
     await sink.close();
-    expect(String(stream.read()).trimEnd().split('\n').map((line) => JSON.parse(line).key.id)).toEqual(['1', '2']);
+    expect(
+      String(stream.read())
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line).key.id),
+    ).toEqual(['1', '2']);
     expect(await sink.open(contextOf('s', stateDir))).toEqual(checkpointAt(2));
     stream.destroy();
     await expect(sink.apply(batchOf([[row('3')]], checkpointAt(3)))).rejects.toMatchObject({ code: 'SINK_CLOSED', retryable: false });
@@ -146,8 +173,8 @@ describe('jsonl', () => {
 
   it('says SINK_CLOSED when the reader of the pipe goes away', async () => {
     const script = `
-      import { createSink } from '${new URL('../../connectors/jsonl/sink.ts', import.meta.url)}';
-      import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from '${new URL('./sink-changes.ts', import.meta.url)}';
+      import { createSink } from '${new URL('../../connectors/jsonl/sink.ts', import.meta.url).href}';
+      import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from '${new URL('./sink-changes.ts', import.meta.url).href}';
       const table = sinkTable('t', [{ name: 'id', key: true }]);
       const sink = createSink({ stdout: true });
       await sink.open(contextOf('s', process.argv[1]));

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import Database from 'better-sqlite3';
-import pg from 'pg';
+import { Client } from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
@@ -17,14 +17,16 @@ const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 12);
 
 /** Starts the child, lets it apply for a random time, kills it. */
 const killOnce = async (type: string, options: object, stateDir: string, withinMs = 60): Promise<void> => {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'kill-child.ts'), type, JSON.stringify(options), stateDir], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'kill-child.ts'), type, JSON.stringify(options), stateDir], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let errors = '';
   child.stderr.on('data', (chunk) => (errors += chunk));
   const closed = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_status, signal) => resolve(signal)));
   await Promise.race([new Promise((resolve) => child.stdout.once('data', resolve)), closed]);
   await new Promise((resolve) => setTimeout(resolve, Math.random() * withinMs));
   child.kill('SIGKILL');
-  expect(await closed, errors).toBe('SIGKILL');
+  expect({ signal: await closed, errors }).toEqual({ signal: 'SIGKILL', errors: '' });
 };
 
 interface State {
@@ -100,7 +102,7 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
   const absent = binaries === null && !serversRequired();
   it.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skipped)' : ''}`, async () => {
     await using server = await startPostgres();
-    const client = new pg.Client({ connectionString: server.url });
+    const client = new Client({ connectionString: server.url });
     await client.connect();
     await run('postgres', { url: server.url }, async (sql) => numbers((await client.query<object>(sql)).rows));
     await client.end();
@@ -112,7 +114,10 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
     const saved = JSON.parse(readFileSync(`${file}.waggle`, 'utf8'));
     const lines = readFileSync(file).subarray(0, saved.bytes).toString().split('\n');
     expect(lines.pop()).toBe('');
-    const batches = lines.map((line) => JSON.parse(line)).filter((line) => line.op === 'u' && line.source.table === 'history').map((line) => line.after.n);
+    const batches = lines
+      .map((line) => JSON.parse(line))
+      .filter((line) => line.op === 'u' && line.source.table === 'history')
+      .map((line) => line.after.n);
     expect(batches).toEqual(Array.from({ length: saved.checkpoint.seq }, (_, index) => index + 1));
     expect(lines.length).toBe(saved.checkpoint.seq * 102);
   });

@@ -22,7 +22,7 @@ afterAll(() => shared.close());
 
 const sharedSession = (): Session => ({
   query: async (sql, parameters) => (await shared.query<ResultRow>(sql, [...parameters])).rows,
-  script: async (sql) => ((await shared.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? []) as ResultRow[],
+  script: async (sql) => (await shared.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? [],
   close: async () => void (await shared.exec('ROLLBACK')),
 });
 
@@ -35,7 +35,6 @@ const target: ConformanceTarget = {
   },
   show: showInPostgres,
   exact: false,
-  fences: true,
 };
 
 describe('pglite', { timeout: 60_000 }, () => {

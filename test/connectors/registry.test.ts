@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { addedColumns, renamedColumns } from '../../connectors/column-changes.ts';
@@ -13,7 +13,7 @@ describe('registry', () => {
     const entry = CONNECTORS[type]!;
     const schema = z.toJSONSchema(entry.options, { io: 'input' });
     expect(schema.additionalProperties).toBe(false);
-    for (const [name, property] of Object.entries(schema.properties ?? {})) expect(property, name).toHaveProperty('description');
+    for (const property of Object.values(schema.properties ?? {})) expect(property).toHaveProperty('description');
     for (const name of [...entry.paths, ...entry.secrets]) expect(schema.properties).toHaveProperty(name);
     expect(await entry.load()).toBeTypeOf('function');
   });
@@ -27,7 +27,11 @@ describe('registry', () => {
 
 describe('column changes', () => {
   it('follow the rule by which the diff compares rows', () => {
-    const column = fc.record({ name: fc.constantFrom('a', 'b', 'c', 'd', 'e'), type: fc.constantFrom('TEXT', 'INTEGER'), defaultValue: fc.constantFrom(null, 5) });
+    const column = fc.record({
+      name: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+      type: fc.constantFrom('TEXT', 'INTEGER'),
+      defaultValue: fc.constantFrom(null, 5),
+    });
     const columns = fc.uniqueArray(column, { selector: ({ name }) => name, maxLength: 4 });
     fc.assert(
       fc.property(columns, columns, (old, now) => {
@@ -36,7 +40,9 @@ describe('column changes', () => {
         const change = schemaChange(before!, after!);
         const renamed = new Map(renamedColumns(change).map(([from, to]) => [to, before!.columns.findIndex(({ name }) => name === from)]));
         const added = new Set(addedColumns(change));
-        const told = after!.columns.map(({ name }, index) => renamed.get(index) ?? (added.has(index) ? -1 : before!.columns.findIndex((other) => other.name === name)));
+        const told = after!.columns.map(
+          ({ name }, index) => renamed.get(index) ?? (added.has(index) ? -1 : before!.columns.findIndex((other) => other.name === name)),
+        );
         expect(told).toEqual(places);
       }),
       { numRuns: 500 },

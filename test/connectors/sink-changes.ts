@@ -49,10 +49,23 @@ export const hiveTable = (table: SinkTable): Table => ({
   sql: `CREATE TABLE "${table.source}" (…)`,
 });
 
-export const transactionInfo: TransactionInfo = { txid: '1:1', epoch: 1, frame: 1, firstSeq: 1, lastSeq: 1, timestampUs: 1_700_000_000_000_000, origin: null, recovered: false };
+export const transactionInfo: TransactionInfo = {
+  txid: '1:1',
+  epoch: 1,
+  frame: 1,
+  firstSeq: 1,
+  lastSeq: 1,
+  timestampUs: 1_700_000_000_000_000,
+  origin: null,
+  recovered: false,
+};
 
 let lastSeq = 0;
-const placed = (): { seq: number; transaction: TransactionInfo; collectionOrder: number } => ({ seq: (lastSeq += 1), transaction: transactionInfo, collectionOrder: 1 });
+const placed = (): { seq: number; transaction: TransactionInfo; collectionOrder: number } => ({
+  seq: (lastSeq += 1),
+  transaction: transactionInfo,
+  collectionOrder: 1,
+});
 
 const rowSource = (op: SinkRowChange['op'], table: SinkTable): Change => ({ ...placed(), op, table: hiveTable(table), before: null, after: null });
 
@@ -65,7 +78,14 @@ export const upsert = (table: SinkTable, values: readonly Value[], op: 'c' | 'u'
   source: rowSource(op, table),
 });
 
-export const remove = (table: SinkTable, key: readonly Value[]): SinkRowChange => ({ op: 'd', table, key, before: null, after: null, source: rowSource('d', table) });
+export const remove = (table: SinkTable, key: readonly Value[]): SinkRowChange => ({
+  op: 'd',
+  table,
+  key,
+  before: null,
+  after: null,
+  source: rowSource('d', table),
+});
 
 export const truncate = (table: SinkTable): SinkChange => ({ op: 't', table, source: { ...placed(), op: 't', table: hiveTable(table) } });
 
@@ -82,7 +102,13 @@ export const schemaChange = (previous: SinkTable | null, table: SinkTable | null
   },
 });
 
-export const checkpointAt = (seq: number, fill: string | null = null): Checkpoint => ({ logId: 'log-1', term: 'term-1', seq, txid: `1:${seq}`, fill });
+export const checkpointAt = (seq: number, fill: string | null = null): Checkpoint => ({
+  logId: 'log-1',
+  term: 'term-1',
+  seq,
+  txid: `1:${seq}`,
+  fill,
+});
 
 export const batchOf = (parts: readonly SinkChange[][], checkpoint: Checkpoint): Batch => ({
   checkpoint,
@@ -111,5 +137,7 @@ export const contextOf = (name: string, stateDir = '/nonexistent'): SinkContext 
 /** INTEGER values in the form that the sink asks for; tests write them as bigint. */
 export const forSink = (sink: Sink, values: readonly Value[]): Value[] =>
   values.map((value) =>
-    typeof value === 'bigint' && sink.integers !== 'bigint' && value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value,
+    typeof value === 'bigint' && sink.integers !== 'bigint' && value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER)
+      ? Number(value)
+      : value,
   );

@@ -20,7 +20,10 @@ export interface PostgresServer {
 export const postgresBinaries = async (): Promise<string | null> => {
   if (process.env['WAGGLE_POSTGRES_BIN'] !== undefined) return process.env['WAGGLE_POSTGRES_BIN'];
   const versions = await readdir('/usr/lib/postgresql').catch(() => []);
-  const newest = versions.map(Number).filter(Number.isInteger).sort((a, b) => b - a)[0];
+  const newest = versions
+    .map(Number)
+    .filter(Number.isInteger)
+    .sort((a, b) => b - a)[0];
   return newest === undefined ? null : `/usr/lib/postgresql/${newest}/bin`;
 };
 

@@ -16,9 +16,10 @@ export interface PostgresServer {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Directory with initdb and pg_ctl: WAGGLE_POSTGRES_BIN, Debian's newest, or null where none is installed. */
+/** Directory with initdb and pg_ctl: WAGGLE_POSTGRES_BIN (empty: as if there were none), Debian's newest, or null where none is installed. */
 export const postgresBinaries = async (): Promise<string | null> => {
-  if (process.env['WAGGLE_POSTGRES_BIN'] !== undefined) return process.env['WAGGLE_POSTGRES_BIN'];
+  const chosen = process.env['WAGGLE_POSTGRES_BIN'];
+  if (chosen !== undefined) return chosen === '' ? null : chosen;
   const versions = await readdir('/usr/lib/postgresql').catch(() => []);
   const newest = versions
     .map(Number)

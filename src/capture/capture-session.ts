@@ -125,6 +125,11 @@ export class CaptureSession implements AsyncDisposable {
     return found.length;
   }
 
+  /** Nothing that is committed now is left to take. */
+  get isCaughtUp(): boolean {
+    return this.#tail.isCaughtUp();
+  }
+
   /** Orderly end: the keeper checkpoints what it can and lets go. What was committed before is taken first by `step`. */
   async end(): Promise<void> {
     this.#tellDrained();

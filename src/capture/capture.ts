@@ -30,6 +30,8 @@ type RowsRequest = { readonly id: number; readonly table: string; readonly after
 
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;
+/** A writer that is faster than capture must not keep it from ending. */
+const CATCH_UP_MS = 10_000;
 
 export class Capture {
   readonly #options: CaptureOptions;
@@ -39,7 +41,8 @@ export class Capture {
   #replica: Replica | null = null;
   /** Until somebody tells how far the sinks are, retention removes nothing. */
   #keepAfterSeq = 0;
-  #stopping = false;
+  /** Set by `stop`: the time at which what is not taken is left for the next start. */
+  #stopAfterMs: number | null = null;
   #prunedAt = 0;
 
   constructor(options: CaptureOptions, events: CaptureEvents) {
@@ -64,7 +67,7 @@ export class Capture {
   }
 
   stop(): void {
-    this.#stopping = true;
+    this.#stopAfterMs ??= performance.now() + CATCH_UP_MS;
     this.#wake.notify();
   }
 
@@ -82,7 +85,7 @@ export class Capture {
     let failures = 0;
     let told: string | null = null;
     let hasRun = false;
-    while (!this.#stopping) {
+    while (this.#stopAfterMs === null) {
       try {
         const session = await this.#begin(log);
         hasRun = true;
@@ -153,7 +156,7 @@ export class Capture {
       }
       // The keeper's last words reach the tail before its end is known: what it had spooled was taken above.
       if (ended !== undefined) return ended ?? new WaggleError('KEEPER_DIED', 'the keeper ended');
-      if (this.#stopping) {
+      if (this.#stopAfterMs !== null && (session.isCaughtUp || performance.now() > this.#stopAfterMs)) {
         await session.end();
         return null;
       }

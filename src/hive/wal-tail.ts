@@ -131,6 +131,19 @@ export class WalTail implements Disposable {
     return found;
   }
 
+  /**
+   * Everything that is committed now has been read. False also while it cannot be known: the wal-index is being written, or
+   * the keeper has yet to tell how a generation ended or began.
+   */
+  isCaughtUp(): boolean {
+    this.#nextGenerations();
+    if (this.#lastFrame !== null) return false;
+    const header = this.#index.read();
+    if (header === 'torn') return false;
+    if (header === 'uninitialised' || this.#salts === null) return header === 'uninitialised' || header.mxFrame === 0;
+    return header.salt1 === this.#salts.salt1 && header.salt2 === this.#salts.salt2 && header.mxFrame === this.#read;
+  }
+
   [Symbol.dispose](): void {
     this.#index[Symbol.dispose]();
     this.#wal?.[Symbol.dispose]();

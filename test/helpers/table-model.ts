@@ -18,7 +18,7 @@ const text = (value: Value): string =>
   : `blob ${Buffer.from(value).toString('hex')}`;
 
 const keyOf = (table: Table, values: readonly Value[], rowid: number | bigint): string => {
-  const key = table.key.map((index) => values[index]!);
+  const key = table.key.map((index) => values[index] ?? null);
   return key.length === 0 || key.includes(null) ? `${key.map(text).join()} rowid ${rowid}` : key.map(text).join();
 };
 

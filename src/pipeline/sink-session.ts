@@ -5,6 +5,7 @@
  * applied exactly when the sink stands at the position at which the chunk was read. Keeps nothing that the checkpoint
  * does not hold: after an error the next session goes on from the target's own checkpoint.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
@@ -283,7 +284,10 @@ export class SinkSession {
     let failed: { readonly error: unknown } | null = null;
     const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
       try {
-        for (let part = parts.next(); part.done !== true; part = parts.next()) yield part.value;
+        for (let part = parts.next(); part.done !== true; part = parts.next()) {
+          yield part.value;
+          await nextTurn();
+        }
       } catch (error) {
         // The sink may wrap what it gets: the log's own error is the one to act upon.
         failed = { error };
@@ -291,6 +295,8 @@ export class SinkSession {
       }
     };
     this.#sentAtMs = clock.now();
+    // A sink that never waits (an embedded database) must not keep signals, timers and other sinks waiting.
+    await nextTurn();
     try {
       await sink.apply({ parts: guarded(), checkpoint: progress.checkpoint });
     } catch (error) {

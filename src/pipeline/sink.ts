@@ -34,7 +34,7 @@ export interface SinkContext {
   /** The hive's name, for `source.name` of envelopes. */
   readonly hive: string;
   readonly logger: Logger;
-  /** Aborted when the daemon stops. */
+  /** Aborted when the daemon stops and no longer waits for the sink: give up what is running. (An orderly end first lets `apply` finish.) */
   readonly signal: AbortSignal;
   /** Directory of this sink in the state directory (exists, 0700), for targets that cannot keep a checkpoint. */
   readonly stateDir: string;
@@ -88,14 +88,20 @@ export interface SinkRowChange {
   readonly source: Change;
 }
 
-/** All rows of the table are to go. */
+/**
+ * All rows of the table are to go. Also sent by a first fill into a target that may hold surplus rows: in one batch with
+ * the table's first existing rows (`source.seq` is null then).
+ */
 export interface SinkTruncateChange {
   readonly op: 't';
   readonly table: SinkTable;
   readonly source: Change;
 }
 
-/** Table created (`previous` null), altered, or dropped (`table` null: a sink keeps the empty target table). */
+/**
+ * Table created (`previous` null), altered, or dropped (`table` null: a sink keeps the empty target table). A sink that
+ * wants states also gets a `created` when the first fill of a table begins (`source.seq` is null): the target table may exist.
+ */
 export interface SinkSchemaChange {
   readonly op: 's';
   readonly table: SinkTable | null;

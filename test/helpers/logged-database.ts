@@ -12,6 +12,7 @@ import { LogWriter } from '../../src/log/log-writer.ts';
 import type { RowChunk, RowSource } from '../../src/pipeline/row-source.ts';
 import { canonicalInteger } from '../../src/sqlite/varint.ts';
 import { HeadNotice } from '../../src/stream/head-notice.ts';
+import { type Clock, systemClock } from '../../src/support/clock.ts';
 import { encodeRecord } from './record-encoder.ts';
 import type { Random } from './random.ts';
 
@@ -56,7 +57,7 @@ export const randomValue = (random: Random): Value => {
 export class LoggedDatabase implements Disposable {
   readonly db: Database.Database = new Database(':memory:');
   readonly logPath: string;
-  readonly head = new HeadNotice();
+  readonly head: HeadNotice;
   writer: LogWriter;
   catalog: Catalog = { version: 1, encoding: 'utf8', tables: [ITEMS, PAIRS, NOTES] };
   generation = 1;
@@ -66,7 +67,8 @@ export class LoggedDatabase implements Disposable {
   #batchId = 0;
   #frame = 0;
 
-  constructor(directory: string) {
+  constructor(directory: string, clock: Clock = systemClock) {
+    this.head = new HeadNotice(clock);
     this.logPath = join(directory, 'log.db');
     this.writer = LogWriter.open({ path: this.logPath, durability: 'os', hive: { path: '/hive' } });
     for (const table of this.catalog.tables) this.db.exec(CREATE[table.name]!);

@@ -11,13 +11,14 @@ export class SqliteTestSink implements Sink {
   readonly wants: Sink['wants'];
   readonly db: Database.Database = new Database(':memory:');
   /** Asked at each call; an error is thrown there. `part`: in the middle of an apply, after a part is written. */
-  fault: (call: 'open' | 'apply' | 'part' | 'commit') => Error | null = () => null;
+  fault: (call: 'open' | 'apply' | 'part' | 'commit' | 'committed') => Error | null = () => null;
   /** Told after each commit. */
   onApplied: (checkpoint: Checkpoint) => void = () => {};
   readonly calls = { open: 0, apply: 0, close: 0 };
   largestPart = 0;
   readonly ops: string[] = [];
   #isOpen = false;
+  readonly #known = new WeakSet<SinkTable>();
 
   constructor(wants: Sink['wants'] = 'states') {
     this.wants = wants;
@@ -50,6 +51,7 @@ export class SqliteTestSink implements Sink {
       this.db.exec('ROLLBACK');
       throw error;
     }
+    this.#throwFault('committed');
     this.onApplied(batch.checkpoint);
   }
 
@@ -75,7 +77,8 @@ export class SqliteTestSink implements Sink {
       return;
     }
     const { table } = change;
-    this.#ensure(table);
+    if (!this.#known.has(table)) this.#ensure(table);
+    this.#known.add(table);
     if (change.op === 't') {
       this.db.exec(`DELETE FROM ${quote(table.name)}`);
       return;
@@ -86,7 +89,9 @@ export class SqliteTestSink implements Sink {
   }
 
   #ensure(table: SinkTable): void {
-    this.db.exec(`CREATE TABLE IF NOT EXISTS ${quote(table.name)} (${table.columns.map((column) => quote(column.name)).join()})`);
+    const key = table.key.map((index) => quote(table.columns[index]!.name));
+    this.db.exec(`CREATE TABLE IF NOT EXISTS ${quote(table.name)} (${table.columns.map((column) => quote(column.name)).join()});
+      CREATE INDEX IF NOT EXISTS ${quote(`${table.name} key`)} ON ${quote(table.name)} (${key.join()})`);
   }
 
   #throwFault(call: Parameters<typeof this.fault>[0]): void {

@@ -48,8 +48,7 @@ export interface OpenListener extends LedgerListener {
 /** Throws HIVE_… errors. Nothing of the hive is changed, and no file made beside one that is not in WAL mode. */
 export const openHive = (options: KeeperOptions, listener: OpenListener): Opened => {
   const { hive, spoolDir } = options;
-  const listing = listSpoolSegments(spoolDir);
-  for (const path of listing.damaged) unlinkSync(path);
+  const segments = listSound(spoolDir);
   const files = HiveFiles.open(hive);
   try {
     const checkpointer = new Checkpointer(hive, (error) => listener.stuck(asCheckpointError(hive, error)));
@@ -57,9 +56,20 @@ export const openHive = (options: KeeperOptions, listener: OpenListener): Opened
     files.openSideFiles();
     const pinConnections: readonly [Pin, Pin] = [new Pin(hive), new Pin(hive)];
     const barrier = new Barrier(hive);
-    return { files, checkpointer, barrier, pinConnections, ...takeFirstPin({ options, listener, files, barrier, pinConnections, segments: listing.segments }) };
+    return { files, checkpointer, barrier, pinConnections, ...takeFirstPin({ options, listener, files, barrier, pinConnections, segments }) };
   } catch (error) {
     throw asHiveError(hive, error);
+  }
+};
+
+/** Segments that can be used; the others are removed. */
+const listSound = (spoolDir: string): SpoolSegment[] => {
+  try {
+    const { segments, damaged } = listSpoolSegments(spoolDir);
+    for (const path of damaged) unlinkSync(path);
+    return segments;
+  } catch (error) {
+    throw new WaggleError('STATE_UNUSABLE', `cannot read the spool in ${spoolDir}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 };
 
@@ -169,7 +179,7 @@ const pinAndRead = (pin: Pin, files: HiveFiles): { before: WalIndexHeader; after
     const before = readSettled(files);
     const isPinned = pin.begin();
     const after = readSettled(files);
-    if (isPinned && before !== null && after !== null && (before.salt1 === after.salt1 && before.salt2 === after.salt2)) return { before, after };
+    if (isPinned && before !== null && after !== null && before.salt1 === after.salt1 && before.salt2 === after.salt2) return { before, after };
     pin.end();
     if (performance.now() > deadline) throw asHiveError('', Object.assign(new Error('no read transaction could be had'), { code: 'SQLITE_BUSY' }));
     sleepMs(1);

@@ -104,6 +104,11 @@ export class HiveFiles {
     return same(this.#index, `${this.path}-shm`) ? null : `${this.path}-shm`;
   }
 
+  /** When the database file was last written, and its size. */
+  print(): Fingerprint {
+    return printOf(fstatSync(this.#database, { bigint: true }));
+  }
+
   /** Null while the last write is so recent that another one could not be told from it. */
   fingerprint(): Fingerprint | null {
     const stat = fstatSync(this.#database, { bigint: true });
@@ -113,6 +118,9 @@ export class HiveFiles {
 }
 
 const printOf = (stat: BigIntStats): Fingerprint => ({ sizeBytes: Number(stat.size), modified: stat.mtimeNs.toString() });
+
+export const samePrint = (a: Fingerprint | null, b: Fingerprint | null): boolean =>
+  a !== null && b !== null && a.modified === b.modified && a.sizeBytes === b.sizeBytes;
 
 /** The fault of opening or reading the hive, in Waggle's words. */
 export const asHiveError = (path: string, error: unknown): WaggleError => {

@@ -17,6 +17,7 @@ import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
 import { BarrierHandOver } from './barrier-hand-over.ts';
 import { openHive, type Opened } from './first-pin.ts';
+import { samePrint, type Fingerprint } from './hive-files.ts';
 import { writeLedgerFile } from './ledger-file.ts';
 import type { FromKeeper, KeeperOptions, KeeperStats, ToKeeper } from './protocol.ts';
 import { sleepMs } from './sleep.ts';
@@ -53,6 +54,7 @@ export class Keeper {
   #identityNotBefore = 0;
   #tornSince: number | null = null;
   #untouchedWanted = false;
+  #frozen: { readonly freezes: number; readonly print: Fingerprint } | null = null;
   #handOvers = 0;
   #truncates = 0;
   #statsAt = 0;
@@ -110,6 +112,7 @@ export class Keeper {
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);
     if (this.#isHoldWanted) this.#hold(header);
     if (!this.#isHeld) this.#work(header, quietMs, now);
+    this.#noteFrozen();
     if (this.#untouchedWanted && quietMs > 50) this.#writeLedger();
     this.#sendStats(now);
     return this.#delay(header, quietMs);
@@ -156,8 +159,7 @@ export class Keeper {
       pin.end();
       pin.close();
     }
-    const printNow = files.fingerprint();
-    return isPrinted && last.mxFrame === last.backfill && print !== null && printNow !== null && print.modified === printNow.modified && print.sizeBytes === printNow.sizeBytes;
+    return isPrinted && last.mxFrame === last.backfill && samePrint(print, files.fingerprint());
   }
 
   // --- what is due ---------------------------------------------------------------------------------------------
@@ -240,6 +242,15 @@ export class Keeper {
     this.#identityNotBefore = now + IDENTITY_MS;
     const replaced = this.#hive.files.findReplaced();
     if (replaced !== null) throw new WaggleError('HIVE_REPLACED', `${replaced} was replaced or removed`);
+    const { pins, files } = this.#hive;
+    if (pins.slot === 'zero' && this.#frozen?.freezes === pins.freezes && !samePrint(this.#frozen.print, files.print()))
+      throw new WaggleError('HIVE_REPLACED', `${files.path} was overwritten in place`);
+  }
+
+  /** While the pin is on slot 0 no checkpoint writes to the database file; whoever does has copied another one over it. */
+  #noteFrozen(): void {
+    const { pins, files } = this.#hive;
+    if (pins.slot === 'zero' && this.#frozen?.freezes !== pins.freezes) this.#frozen = { freezes: pins.freezes, print: files.print() };
   }
 
   // --- what is told --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@
 import { readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
-import type { Fingerprint } from './hive-files.ts';
+import { samePrint, type Fingerprint } from './hive-files.ts';
 import type { EndedGeneration, Salts } from './spool.ts';
 
 export interface LedgerRecord {
@@ -54,6 +54,5 @@ export const findPrevious = (record: LedgerRecord | null, found: WalIndexHeader,
   const is = (salts: Salts | null): boolean => salts !== null && found.mxFrame > 0 && salts.salt1 === found.salt1 && salts.salt2 === found.salt2;
   if (is(record.previous)) return null;
   if (is(record.current)) return record.previous;
-  const untouched = record.untouched !== null && print !== null && print.sizeBytes === record.untouched.sizeBytes && print.modified === record.untouched.modified;
-  return record.current === null && untouched ? record.previous : null;
+  return record.current === null && samePrint(record.untouched, print) ? record.previous : null;
 };

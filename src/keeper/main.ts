@@ -5,9 +5,12 @@
  * sends to the whole process group do not end it: the daemon decides.
  */
 import { watch, type FSWatcher } from 'node:fs';
-import { WaggleError } from '../support/errors.ts';
+import { WaggleError, systemErrorCode } from '../support/errors.ts';
+import { asHiveError } from './hive-files.ts';
 import { Keeper } from './keeper.ts';
 import type { FromKeeper, KeeperOptions, ToKeeper } from './protocol.ts';
+
+const options: KeeperOptions = JSON.parse(process.argv[2] ?? '{}');
 
 process.title = 'waggle-keeper';
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
@@ -22,8 +25,14 @@ const leave = (): void => {
   process.kill(process.pid, 'SIGKILL');
 };
 
+const asKnown = (error: unknown): WaggleError => {
+  if (error instanceof WaggleError) return error;
+  if (systemErrorCode(error)?.startsWith('SQLITE_') === true) return asHiveError(options.hive, error);
+  return new WaggleError('KEEPER_DIED', error instanceof Error ? error.message : String(error), { cause: error });
+};
+
 const fail = (error: unknown): void => {
-  const known = error instanceof WaggleError ? error : new WaggleError('KEEPER_DIED', error instanceof Error ? error.message : String(error), { cause: error });
+  const known = asKnown(error);
   if (known !== error && error instanceof Error && error.stack !== undefined) known.stack = error.stack;
   const type = known.code === 'PIN_LOST' || known.code === 'HIVE_REPLACED' ? 'gap' : 'failed';
   isOver = true;
@@ -34,8 +43,6 @@ let isOver = false;
 let timer: NodeJS.Timeout | undefined;
 let immediate: NodeJS.Immediate | undefined;
 let watcher: FSWatcher | null = null;
-
-const options: KeeperOptions = JSON.parse(process.argv[2] ?? '{}');
 
 const pause = (): void => {
   clearTimeout(timer);
@@ -91,7 +98,9 @@ try {
   process.on('disconnect', () => {
     if (!isOver) end(keeper, leave);
   });
-  tick(keeper);
+  // The daemon may have died while the hive was opened.
+  if (process.connected) tick(keeper);
+  else end(keeper, leave);
 } catch (error) {
   fail(error);
 }

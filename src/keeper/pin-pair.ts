@@ -31,6 +31,8 @@ export class PinPair {
   head: number;
   /** 'zero' also stands for a mark at the last frame with everything backfilled, which is as good. */
   slot: Slot;
+  /** Counts the times that the pin came to slot 0 from elsewhere: while it stays, nobody may write to the database file. */
+  freezes = 1;
   readonly #options: PinPairOptions;
   #held: Pin;
   #spare: Pin;
@@ -68,6 +70,7 @@ export class PinPair {
     if (slot === 'zero') ledger.arm(after.mxFrame);
     else ledger.disarm();
     beforeRelease?.();
+    if (slot === 'zero' && this.slot !== 'zero') this.freezes++;
     [this.#held, this.#spare] = [this.#spare, this.#held];
     this.#spare.end();
     this.at = after;

@@ -22,6 +22,8 @@ export class ProbeState {
 
 export interface ProbeOptions extends Omit<KeeperOptions, 'taken'> {
   readonly state: ProbeState;
+  /** Where the history cannot be joined, start anew from the file and count it in `gaps`. */
+  readonly mayHaveGaps?: boolean;
   /** Called before each read; false: the probe takes nothing now. */
   mayRead?(): boolean;
 }
@@ -34,6 +36,7 @@ export class TailProbe implements AsyncDisposable {
   /** Why it cannot go on: 'gap …' when transactions were missed. */
   failure: string | null = null;
   isFresh = false;
+  gaps = 0;
   maxMxFrame = 0;
   readonly #options: ProbeOptions;
   readonly #state: ProbeState;
@@ -152,7 +155,8 @@ export class TailProbe implements AsyncDisposable {
         this.client.drained(1, 0);
         return this.client.release();
       }
-      this.failure ??= 'gap at start';
+      this.gaps++;
+      if (this.#options.mayHaveGaps !== true) this.failure ??= 'gap at start';
     }
     this.isFresh = true;
     this.#readFile(ready);

@@ -1,5 +1,5 @@
 import Database from 'better-sqlite3';
-import { chmodSync, cpSync, existsSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync, writeSync, readSync, closeSync } from 'node:fs';
+import { chmodSync, cpSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync, writeSync, readSync, closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { KeeperClient } from '../../src/keeper/keeper-client.ts';
@@ -127,7 +127,7 @@ test('signals to the process group do not end it; it works from a worker thread'
   expect(messages.find((message) => message.type === 'end')?.clean).toBe(true);
 });
 
-test('a file copied over the hive after idle seconds meets no WAL', OPTIONS, async () => {
+test('a file copied over the hive after idle seconds meets no WAL, and is told', OPTIONS, async () => {
   await using scene = new KeeperScene();
   const writer = await scene.write({ pauseMs: 5 });
   const probe = await scene.probe();
@@ -139,6 +139,28 @@ test('a file copied over the hive after idle seconds meets no WAL', OPTIONS, asy
   expect(database.pragma('integrity_check', { simple: true })).toBe('ok');
   expect(database.prepare('SELECT text FROM counter').pluck().get()).toBe(`COUNT:${String(scene.state.counter).padStart(10, '0')}`);
   database.close();
-  expect(await probe.stop()).toBe(true);
-  expect(existsSync(`${scene.hive}-wal`)).toBe(false);
+  expect(probe.failure).toBeNull();
+  writeFileSync(scene.hive, readFileSync(copy));
+  expect((await probe.client.ended)?.code).toBe('HIVE_REPLACED');
+});
+
+test('a spool that cannot be written holds the WAL, is told once, and goes on when it can', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 200, pauseMs: 3 });
+  let mayRead = true;
+  const probe = await scene.probe({ mayRead: () => mayRead });
+  mayRead = false;
+  renameSync(scene.spoolDir, `${scene.spoolDir}.away`);
+  await until(() => probe.messages.some((message) => message.type === 'warning'));
+  const seen = writer.transactions;
+  const { generations } = probe;
+  await until(() => writer.transactions > seen + 300);
+  expect(probe.generations).toBeLessThanOrEqual(generations + 1);
+  expect(probe.messages.filter((message) => message.type === 'warning').length).toBe(1);
+  renameSync(`${scene.spoolDir}.away`, scene.spoolDir);
+  await until(() => probe.generations > generations + 2 || probe.failure !== null);
+  mayRead = true;
+  const { transactions } = await writer.stop();
+  await until(() => scene.state.commits >= transactions - 10 || probe.failure !== null);
+  expect(probe.failure).toBeNull();
 });

@@ -16,7 +16,11 @@ import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { SinkStore } from './pipeline/sink-store.ts';
 import { HeadNotice } from './stream/head-notice.ts';
+import { CONNECTORS } from '../connectors/registry.ts';
+import type { Config, SinkConfig } from './config/config.ts';
+import { resolveHive } from './hive/hive-file.ts';
 import { WaggleError } from './support/errors.ts';
+import { prepareStateDirectory, StateLock } from './support/state-lock.ts';
 
 export interface DaemonSink {
   readonly name: string;
@@ -40,12 +44,51 @@ export interface DaemonOptions extends CaptureOptions {
 /** How often retention learns of the sinks' progress. */
 const KEEP_EVERY_MS = 1000;
 
+export interface DaemonContext {
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  /** Called once when capture is ready. */
+  readonly onReady?: (ready: CaptureReady) => void;
+}
+
+/** The daemon of a configuration. Throws the errors of the hive's file (HIVE_…) and of the state directory (STATE_…) at once. */
+export const runDaemon = async ({ config, ...context }: { readonly config: Config } & DaemonContext): Promise<void> => {
+  const { path: hive } = resolveHive(config.hive);
+  const enabled = config.sinks.filter((sink) => sink.enabled);
+  const sinks = await Promise.all(enabled.map((sink) => configuredSink(sink)));
+  const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
+  await serve(
+    {
+      name: config.name,
+      hive,
+      stateDir: config.state,
+      durability: config.durability,
+      onGap: config.onGap,
+      tables: config.tables,
+      maxWalBytes: config.maxWalBytes,
+      retention: { maxAgeMs: finite(config.retention.maxAgeMs), maxBytes: finite(config.retention.maxBytes) },
+      forceRetention: config.retention.force,
+      sinks,
+    },
+    context,
+  );
+};
+
+const configuredSink = async ({ name, type, target, options, filter, tables, batch, fill }: SinkConfig): Promise<DaemonSink> => {
+  const connector = CONNECTORS[type];
+  if (connector === undefined) throw new WaggleError('CONFIG_INVALID', `unknown sink type ${type}`);
+  const createSink = await connector.load();
+  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill };
+};
+
 /**
  * Runs until the signal is aborted; then what is committed in the hive is captured and handed to the sinks (for some seconds at
- * most), and everything is closed. Rejects with the error that ended capture; sinks never end the daemon.
+ * most), and everything is closed. Rejects with the error that ended capture; sinks never end it.
  */
-export const runDaemon = async (options: DaemonOptions, { logger, signal }: { logger: Logger; signal: AbortSignal }): Promise<void> => {
+export const serve = async (options: DaemonOptions, { logger, signal, onReady }: DaemonContext): Promise<void> => {
+  prepareStateDirectory(options.stateDir);
   await using stack = new AsyncDisposableStack();
+  stack.use(StateLock.acquire(options.stateDir));
   const head = new HeadNotice();
   const captureLog = logger.child({ component: 'capture' });
   const capture = stack.use(
@@ -56,8 +99,8 @@ export const runDaemon = async (options: DaemonOptions, { logger, signal }: { lo
       onKeeper: (stats) => captureLog.debug({ stats }, 'keeper'),
     }),
   );
-  await Promise.race([capture.ready, stopped(signal)]);
-  if (signal.aborted) return;
+  const ready = await Promise.race([capture.ready, stopped(signal)]);
+  if (ready === null) return;
 
   const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
   forgetOthers(store, options.sinks);
@@ -67,6 +110,7 @@ export const runDaemon = async (options: DaemonOptions, { logger, signal }: { lo
   const keeping = setInterval(() => capture.keepAfter(keepAfter(runners, options.forceRetention)), KEEP_EVERY_MS);
   capture.keepAfter(runners.length === 0 || options.forceRetention ? null : 0);
   stack.defer(() => clearInterval(keeping));
+  onReady?.(ready);
 
   const ended = await Promise.race([capture.ended, stopped(signal)]);
   if (signal.aborted) logger.info('stopping');

@@ -77,7 +77,7 @@ const REMOTE_FILE_SYSTEMS = new Map([
 
 /** Why locks would not be shared with whoever opens the same file elsewhere; null: nothing speaks against it. */
 export const lockHindrance = (path: string, stats: Stats): string | null => {
-  const kind = REMOTE_FILE_SYSTEMS.get(Number(statfsSync(path).type) >>> 0);
+  const kind = REMOTE_FILE_SYSTEMS.get(statfsSync(path).type >>> 0);
   if (kind !== undefined) return `it lies on ${kind}, where locks and shared memory are not shared between machines`;
   // Another name has another -wal and -shm beside it.
   if (stats.nlink > 1) return `it has ${stats.nlink} names (hard links), and each would have a WAL of its own`;

@@ -6,7 +6,7 @@ export type { Logger } from 'pino';
 
 /** Messages are fixed texts; data stands in fields. Row values and secrets never go in. */
 export const makeLogger = (options: { level: Level | 'silent'; pretty?: boolean }): Logger => {
-  const pretty = options.pretty ?? process.stderr.isTTY === true;
+  const pretty = options.pretty ?? process.stderr.isTTY;
   const base = { level: options.level, base: null, timestamp: () => `,"time":"${new Date().toISOString()}"` };
   // Synchronous: the last line before an end is the one that is needed.
   if (!pretty) return pino(base, destination({ fd: 2, sync: true }));

@@ -12,6 +12,7 @@ import { mkdirSync } from 'node:fs';
 import { ChangeWriter } from '../change/change-codec.ts';
 import type { Rowid } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
+import { resolveHive } from '../hive/hive-file.ts';
 import type { KeeperStats } from '../keeper/protocol.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -34,7 +35,7 @@ const PRUNE_EVERY_MS = 10_000;
 const CATCH_UP_MS = 10_000;
 
 export class Capture {
-  readonly #options: CaptureOptions;
+  #options: CaptureOptions;
   readonly #post: (message: FromCapture) => void;
   readonly #wake = new Wake();
   readonly #requests: RowsRequest[] = [];
@@ -52,7 +53,10 @@ export class Capture {
 
   /** Resolves after an orderly end; throws a WaggleError when capture cannot go on. */
   async run(): Promise<void> {
-    const { hive, stateDir, durability } = this.#options;
+    const { stateDir, durability } = this.#options;
+    // Here and not in the process that asked: that one may hold locks on the file, and a closed descriptor drops them.
+    const { path: hive } = resolveHive(this.#options.hive);
+    this.#options = { ...this.#options, hive };
     mkdirSync(join(stateDir, 'spool'), { recursive: true, mode: 0o700 });
     const log = LogWriter.open({ path: join(stateDir, 'log.db'), durability, hive: { path: hive } });
     const notice = await ChangeNotice.open(hive, () => this.#wake.notify(), () => this.#wake.pollOnly());

@@ -8,7 +8,7 @@ import type { KeeperStats } from '../keeper/protocol.ts';
 import type { SerializedError } from '../support/errors.ts';
 
 export interface CaptureOptions {
-  /** Resolved path of the hive. */
+  /** Path of the hive; capture itself checks and resolves it (`resolveHive`). */
   readonly hive: string;
   /** State directory; exists and is locked by the caller. Capture owns `log.db`, `mirror/` and `spool/` in it. */
   readonly stateDir: string;

@@ -16,11 +16,7 @@ import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { SinkStore } from './pipeline/sink-store.ts';
 import { HeadNotice } from './stream/head-notice.ts';
-import { CONNECTORS } from '../connectors/registry.ts';
-import type { Config, SinkConfig } from './config/config.ts';
-import { resolveHive } from './hive/hive-file.ts';
 import { WaggleError } from './support/errors.ts';
-import { prepareStateDirectory, StateLock } from './support/state-lock.ts';
 
 export interface DaemonSink {
   readonly name: string;
@@ -51,44 +47,12 @@ export interface DaemonContext {
   readonly onReady?: (ready: CaptureReady) => void;
 }
 
-/** The daemon of a configuration. Throws the errors of the hive's file (HIVE_…) and of the state directory (STATE_…) at once. */
-export const runDaemon = async ({ config, ...context }: { readonly config: Config } & DaemonContext): Promise<void> => {
-  const { path: hive } = resolveHive(config.hive);
-  const enabled = config.sinks.filter((sink) => sink.enabled);
-  const sinks = await Promise.all(enabled.map((sink) => configuredSink(sink)));
-  const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
-  await serve(
-    {
-      name: config.name,
-      hive,
-      stateDir: config.state,
-      durability: config.durability,
-      onGap: config.onGap,
-      tables: config.tables,
-      maxWalBytes: config.maxWalBytes,
-      retention: { maxAgeMs: finite(config.retention.maxAgeMs), maxBytes: finite(config.retention.maxBytes) },
-      forceRetention: config.retention.force,
-      sinks,
-    },
-    context,
-  );
-};
-
-const configuredSink = async ({ name, type, target, options, filter, tables, batch, fill }: SinkConfig): Promise<DaemonSink> => {
-  const connector = CONNECTORS[type];
-  if (connector === undefined) throw new WaggleError('CONFIG_INVALID', `unknown sink type ${type}`);
-  const createSink = await connector.load();
-  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill };
-};
-
 /**
- * Runs until the signal is aborted; then what is committed in the hive is captured and handed to the sinks (for some seconds at
+ * The caller holds the lock of the state directory. Runs until the signal is aborted; then what is committed in the hive is captured and handed to the sinks (for some seconds at
  * most), and everything is closed. Rejects with the error that ended capture; sinks never end it.
  */
-export const serve = async (options: DaemonOptions, { logger, signal, onReady }: DaemonContext): Promise<void> => {
-  prepareStateDirectory(options.stateDir);
+export const runDaemon = async (options: DaemonOptions, { logger, signal, onReady }: DaemonContext): Promise<void> => {
   await using stack = new AsyncDisposableStack();
-  stack.use(StateLock.acquire(options.stateDir));
   const head = new HeadNotice();
   const captureLog = logger.child({ component: 'capture' });
   const capture = stack.use(

@@ -1,0 +1,49 @@
+/** The status for people. */
+import type { SinkStatus } from '../pipeline/sink-status.ts';
+import type { Status } from './status.ts';
+
+export const formatStatus = (status: Status, nowMs: number): string => {
+  const daemon = status.running ? `running${status.pid === null ? '' : ` (pid ${status.pid})`}` : 'not running';
+  const lines = [
+    ['daemon', daemon],
+    ['hive', status.hive],
+    ['state', status.state],
+    ['position', status.position ?? 'none yet'],
+    [
+      'log',
+      `head at seq ${status.head.seq}${status.head.txid === '' ? '' : ` (transaction ${status.head.txid})`}, kept from seq ${status.firstSeq}, ${status.tables} tables`,
+    ],
+  ].map(([name, text]) => `${(name ?? '').padEnd(9)} ${text}`);
+  return [...lines, '', ...sinkLines(status, nowMs)].join('\n');
+};
+
+const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
+  if (sinks.length === 0) return ['no sinks yet'];
+  const rows = [
+    ['SINK', 'STATE', 'CHECKPOINT', 'BEHIND', 'LAST ERROR'],
+    ...sinks.map((sink) => [sink.name, stateText(sink, running), checkpointText(sink), lagText(sink), errorText(sink, nowMs)]),
+  ];
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
+};
+
+const stateText = ({ state, fill }: SinkStatus, running: boolean): string => {
+  // A killed daemon could not say that it closed its sinks.
+  if (!running) return state === 'stopped' ? 'stopped' : 'closed';
+  return state === 'filling' && fill !== null ? `filling ${fill.table} (${fill.tablesDone}/${fill.tablesTotal} tables, ${fill.rows} rows)` : state;
+};
+
+const checkpointText = ({ checkpoint }: SinkStatus): string => (checkpoint === null ? 'none' : `seq ${checkpoint.seq}`);
+
+const lagText = ({ lag }: SinkStatus): string => {
+  if (lag === null) return 'unknown';
+  return lag.changes === 0 ? '0' : `${lag.changes} changes, ${lag.seconds.toFixed(1)} s`;
+};
+
+const errorText = ({ error }: SinkStatus, nowMs: number): string =>
+  error === null ? '-' : `${error.message} [${error.code}], ${Math.max(0, Math.round((nowMs - error.atMs) / 1000))} s ago`;

@@ -1,0 +1,45 @@
+/** The command line: which commands there are, and how an error ends the program. */
+import { Command, CommanderError } from 'commander';
+import { WaggleError } from '../support/errors.ts';
+import { VERSION } from '../support/version.ts';
+import { doctorCommand } from './doctor.ts';
+import { reportError } from './report-error.ts';
+import { initCommand } from './init.ts';
+import { runCommand } from './run.ts';
+import { statusCommand } from './status.ts';
+import { tailCommand } from './tail.ts';
+
+const EXAMPLES = `
+Examples:
+  $ waggle tail .blade/state/databases/main/db.sqlite      changes as they commit
+  $ waggle tail app.sqlite --snapshot | jq .after          existing rows first, as JSON lines
+  $ waggle init && waggle run                              write waggle.yaml, then start the daemon
+  $ waggle status                                          what the daemon has done, whether it runs or not
+  $ waggle doctor app.sqlite                               what would hinder capture, and the mend
+
+Exit status: 0 the orderly end (also after Ctrl-C), 1 something failed, 2 a wrong command line or configuration.`;
+
+/** Runs one command; sets the exit status, writes at most one error (a line and its hint) on stderr, never throws. */
+export const main = async (argv: readonly string[]): Promise<void> => {
+  const program = new Command('waggle')
+    .description('Change data capture for SQLite: ordered row changes out of the write-ahead log, with nothing inside the application.')
+    .version(VERSION, '-V, --version')
+    .helpCommand(false)
+    .addHelpText('after', EXAMPLES)
+    .showSuggestionAfterError(true);
+  for (const command of [runCommand(), tailCommand(), initCommand(), statusCommand(), doctorCommand()]) program.addCommand(command);
+  for (const command of [program, ...program.commands]) {
+    // Usage errors are reported below, in the form of all errors.
+    command.exitOverride().configureOutput({ writeErr: () => {} });
+  }
+  try {
+    if (argv.length <= 2) program.outputHelp();
+    else await program.parseAsync(argv);
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return;
+    reportError(error instanceof CommanderError ? usageError(error) : error, { verbose: argv.includes('--verbose') });
+  }
+};
+
+const usageError = (error: CommanderError): WaggleError =>
+  new WaggleError('USAGE', error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' '), { cause: error });

@@ -1,0 +1,53 @@
+/** `waggle run`: the daemon, from a configuration. */
+import { Command } from 'commander';
+import { CONNECTORS } from '../../connectors/registry.ts';
+import type { Config, SinkConfig } from '../config/config.ts';
+import { loadConfig } from '../config/load-config.ts';
+import { type DaemonOptions, type DaemonSink, runDaemon } from '../daemon.ts';
+import { makeLogger } from '../support/logger.ts';
+import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
+import { openHive } from './open-hive.ts';
+import { stopSignal } from './stop-signal.ts';
+
+interface RunOptions {
+  readonly config: string;
+  readonly enableWal?: boolean;
+  readonly verbose?: boolean;
+}
+
+export const runCommand = (): Command =>
+  new Command('run')
+    .description('Run the daemon: capture the hive and feed the sinks of the configuration, until Ctrl-C or SIGTERM.')
+    .option('-c, --config <file>', 'the configuration', 'waggle.yaml')
+    .option('--enable-wal', 'switch the database to WAL mode if it is not')
+    .option('--verbose', 'log more, and show the trace of an error')
+    .addHelpText('after', '\nThe log goes to stderr: pretty on a terminal, JSON lines in a pipe. `waggle init` writes a first configuration.')
+    .action(run);
+
+const run = async (options: RunOptions): Promise<void> => {
+  const signal = stopSignal();
+  const config = loadConfig(options.config);
+  const logger = makeLogger({ level: options.verbose === true ? 'debug' : config.log.level });
+  const hive = openHive(config.hive, { enableWal: options.enableWal ?? false });
+  prepareStateDirectory(config.state);
+  using _lock = StateLock.acquire(config.state);
+  await runDaemon(await daemonOptions(config, hive.path), { logger, signal });
+};
+
+const daemonOptions = async (config: Config, hive: string): Promise<DaemonOptions> => ({
+  hive,
+  name: config.name,
+  stateDir: config.state,
+  durability: config.durability,
+  onGap: config.onGap,
+  tables: config.tables,
+  maxWalBytes: config.maxWalBytes,
+  retention: { maxAgeMs: config.retention.maxAgeMs, maxBytes: config.retention.maxBytes },
+  forceRetention: config.retention.force,
+  sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),
+});
+
+const daemonSink = async ({ name, type, target, options, filter, tables, batch, fill }: SinkConfig): Promise<DaemonSink> => {
+  const createSink = await CONNECTORS[type]!.load();
+  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill };
+};

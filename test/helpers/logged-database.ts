@@ -63,6 +63,8 @@ export class LoggedDatabase implements Disposable {
   generation = 1;
   /** Called before each answer of the row source, to commit in between. */
   beforeChunk: (() => void) | null = null;
+  /** Called behind each reading, before it is answered. */
+  afterChunk: (() => void) | null = null;
   readRowsCalls = 0;
   #batchId = 0;
   #frame = 0;
@@ -153,10 +155,10 @@ export class LoggedDatabase implements Disposable {
     this.append([this.transaction(writer, { previousCatalogVersion })], [this.catalog]);
   }
 
-  /** As VACUUM does: rows of keyed tables change their rowid, and no change tells. */
+  /** As VACUUM does: rows of keyed tables change their rowid, and no change tells. Here the last come to be the first. */
   renumber(): void {
-    this.db.exec('UPDATE pairs SET rowid = rowid + 100000');
     this.generation += 1;
+    this.db.prepare('UPDATE pairs SET rowid = ? - rowid').run(-10_000_000 * this.generation);
   }
 
   rows(): RowSource {
@@ -164,7 +166,9 @@ export class LoggedDatabase implements Disposable {
       readRows: (name, after, maxBytes) => {
         this.readRowsCalls += 1;
         this.beforeChunk?.();
-        return Promise.resolve(this.#chunk(name, after, maxBytes));
+        const chunk = this.#chunk(name, after, maxBytes);
+        this.afterChunk?.();
+        return Promise.resolve(chunk);
       },
     };
   }

@@ -40,7 +40,7 @@ describe('coalesce', () => {
   });
 
   test('composite keys do not run into each other', () => {
-    const keys: Value[][] = [['a', 'b'], ['ab', ''], ['', 'ab'], ['a', null], [null, 'a'], ['1', 1n], [1n, '1'], ['t1:a', 'b']];
+    const keys: Value[][] = [['a', 'b'], ['ab', ''], ['', 'ab'], ['a', null], [null, 'a'], ['1', 1n], [1n, '1'], ['t1:a', 'b'], ['at', 'b'], ['a', 'tb']];
     const changes = keys.map((key, index) => make('c', PAIRS, [...key, null], index));
     expect(coalesce(changes)).toHaveLength(changes.length);
   });

@@ -25,6 +25,9 @@ describe('first fill while changes go on', () => {
           if (random.chance(0.04)) scene.source.recreate(random.pick(['items', 'pairs', 'notes']));
           if (random.chance(0.06)) scene.source.renumber();
         };
+        scene.source.afterChunk = () => {
+          if (budget > 0 && random.chance(0.5)) scene.source.commit(random);
+        };
         const faults = random.chance(0.5);
         scene.sink.fault = () => (faults && budget > 0 && random.chance(0.05) ? new Error('fault') : null);
         let running = scene.start({ batch: { rows: 1 + random.int(20), delayMs: 50 } });
@@ -38,6 +41,7 @@ describe('first fill while changes go on', () => {
         await scene.caughtUp(running.runner);
         await running.stop();
         equal(scene);
+        if (!faults) expect(running.runner.status.error).toBeNull();
       }),
       { numRuns: 60 },
     );
@@ -95,6 +99,7 @@ describe('first fill while changes go on', () => {
     await scene.caughtUp(runner);
     await stop();
     expect(stale).toBeLessThan(0);
+    expect(runner.status.error).toBeNull();
     equal(scene);
   });
 });

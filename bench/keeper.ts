@@ -72,10 +72,12 @@ class PromptReader {
     const bytes = Buffer.alloc(WAL_INDEX_HEADER_BYTES);
     readSync(this.#index, bytes, 0, bytes.length, 0);
     const header = parseWalIndexHeader(bytes);
-    if (typeof header !== 'object' || this.#salts?.salt1 !== header.salt1 || this.#salts.salt2 !== header.salt2 || header.mxFrame === this.#frame) return;
+    if (typeof header !== 'object' || this.#salts?.salt1 !== header.salt1 || this.#salts.salt2 !== header.salt2 || header.mxFrame === this.#frame)
+      return;
     const end = frameOffset(header.mxFrame + 1, header.pageSize);
     this.maxWalBytes = Math.max(this.maxWalBytes, end);
-    for (let at = frameOffset(this.#frame + 1, header.pageSize); at < end; at += this.#buffer.length) readSync(this.#wal, this.#buffer, 0, Math.min(this.#buffer.length, end - at), at);
+    for (let at = frameOffset(this.#frame + 1, header.pageSize); at < end; at += this.#buffer.length)
+      readSync(this.#wal, this.#buffer, 0, Math.min(this.#buffer.length, end - at), at);
     this.#frame = header.mxFrame;
     this.client.drained(this.#generation, this.#frame);
   }
@@ -105,7 +107,12 @@ const run = async (shape: Pick<WriterOptions, 'shape' | 'rowsPerTransaction' | '
     await writer.stop();
     await reader?.stop();
     if (reader?.error) throw new Error(reader.error);
-    return { rowsPerSecond: ((after.rows - before.rows) / (after.atMs - before.atMs)) * 1000, maxCommitMs: after.maxCommitMs, walBytes, stats: reader?.stats ?? null };
+    return {
+      rowsPerSecond: ((after.rows - before.rows) / (after.atMs - before.atMs)) * 1000,
+      maxCommitMs: after.maxCommitMs,
+      walBytes,
+      stats: reader?.stats ?? null,
+    };
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

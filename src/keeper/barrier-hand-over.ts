@@ -16,13 +16,14 @@ import { sleepMs } from './sleep.ts';
  * to twice its allowed size it may be twice as long, and so on.
  */
 const BUDGET_MS = 2.8;
-/** The application may lose one part in so many to barriers, while the WAL is below URGENT times its allowed size. */
+/** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
 const SHARE = 30;
+const SHARE_UP_TO = 4;
 /** From so many times the allowed size on a lagging capture is no longer waited for: what it lacks is spooled. */
-const URGENT = 2;
+const SPOOL_FROM = 2;
 /** So many frames at a time are brought into the file while the writer goes on. */
 const STEP_FRAMES = 1000;
-const STEP_FRAMES_MAX = 8000;
+const STEP_FRAMES_MAX = 4000;
 /** The application's own backfill of a full WAL may take so long. */
 const PASSIVE_MS = 30;
 /** How long the moment right after a commit is waited for: for the barrier, and for moving the pin. */
@@ -69,7 +70,7 @@ export class BarrierHandOver {
     const fullness = (header.mxFrame * frameBytes) / maxWalBytes;
     const backlog = header.mxFrame - header.backfill;
     const lag = header.mxFrame - spooler.safe;
-    if (fullness < 1 || (fullness < URGENT && now < this.#cheapFrom)) {
+    if (fullness < 1 || (fullness < SHARE_UP_TO && now < this.#cheapFrom)) {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
@@ -77,7 +78,7 @@ export class BarrierHandOver {
     if (backlog + lag > affordable) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
-      return fullness >= URGENT && spooler.spoolTo(header.mxFrame, now);
+      return fullness >= SPOOL_FROM && spooler.spoolTo(header.mxFrame, now);
     }
     if (!this.#catch(header.mxFrame)) return false;
     if (this.#withBarrier() && this.#awaitReset()) {
@@ -90,6 +91,8 @@ export class BarrierHandOver {
   /** Brings the file up to the head beside the writer. False if it got nowhere. */
   #backfill(): boolean {
     const { pins, files, observe, checkpointer } = this.#hive;
+    // The sync that a checkpoint begins with, without its lock, so that it is short for whoever does the checkpoint.
+    files.syncWal();
     if (pins.move(() => this.#awaitCommit()) !== 'moved') return false;
     const { head } = pins;
     const isFirst = checkpointer.passive();

@@ -69,7 +69,9 @@ const listSound = (spoolDir: string): SpoolSegment[] => {
     for (const path of damaged) unlinkSync(path);
     return segments;
   } catch (error) {
-    throw new WaggleError('STATE_UNUSABLE', `cannot read the spool in ${spoolDir}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new WaggleError('STATE_UNUSABLE', `cannot read the spool in ${spoolDir}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
 };
 

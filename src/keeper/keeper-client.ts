@@ -56,7 +56,8 @@ export class KeeperClient implements AsyncDisposable {
     const died = (how: string): void => {
       if (this.#hasEnded) return;
       this.#hasEnded = true;
-      if (last === null && !this.#isStopping) last = new WaggleError('KEEPER_DIED', `the keeper process ended: ${how}${stderr === '' ? '' : `; ${stderr.trim()}`}`);
+      if (last === null && !this.#isStopping)
+        last = new WaggleError('KEEPER_DIED', `the keeper process ended: ${how}${stderr === '' ? '' : `; ${stderr.trim()}`}`);
       resolve(last);
     };
     this.#child.on('error', (error) => died(error.message));

@@ -106,7 +106,8 @@ export class Keeper {
     const header = this.#hive.observe();
     if (header === null) return this.#torn(now);
     this.#tornSince = null;
-    if (header.mxFrame !== this.#lastSeen.mxFrame || header.salt1 !== this.#lastSeen.salt1 || header.salt2 !== this.#lastSeen.salt2) this.#lastFrameAt = now;
+    if (header.mxFrame !== this.#lastSeen.mxFrame || header.salt1 !== this.#lastSeen.salt1 || header.salt2 !== this.#lastSeen.salt2)
+      this.#lastFrameAt = now;
     this.#lastSeen = header;
     const quietMs = now - this.#lastFrameAt;
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);

@@ -84,7 +84,7 @@ export const writeSpoolSegment = (request: SpoolRequest): SpoolSegment => {
   try {
     let crc = 0;
     let at = SPOOL_HEADER_BYTES;
-    for (let frame = firstFrame; frame <= lastFrame; ) {
+    for (let frame = firstFrame; frame <= lastFrame;) {
       const count = Math.min(framesACopy, lastFrame - frame + 1);
       const bytes = copyBuffer.subarray(0, count * frameBytes);
       if (readFully(walFd, bytes, frameOffset(frame, pageSize)) < bytes.length) throw new FramesGone(`the WAL ends before frame ${lastFrame}`);
@@ -179,7 +179,7 @@ const readSegment = (fd: number, path: string, verify: boolean): SpoolSegment | 
   if (verify) {
     const bytes = Buffer.alloc(Math.max(1, Math.floor(COPY_BYTES / frameBytes)) * frameBytes);
     let crc = 0;
-    for (let at = 0; at < count * frameBytes; ) {
+    for (let at = 0; at < count * frameBytes;) {
       const part = bytes.subarray(0, Math.min(bytes.length, count * frameBytes - at));
       if (readFully(fd, part, SPOOL_HEADER_BYTES + at) < part.length) return null;
       crc = crc32(part, crc);

@@ -13,7 +13,10 @@ export interface WriterOptions {
   readonly synchronous?: 'NORMAL' | 'FULL';
 }
 
-export type ToWriter = { readonly type: 'stop' } | { readonly type: 'mark' } | { readonly type: 'checkpoint'; readonly mode: 'FULL' | 'RESTART' | 'TRUNCATE' };
+export type ToWriter =
+  | { readonly type: 'stop' }
+  | { readonly type: 'mark' }
+  | { readonly type: 'checkpoint'; readonly mode: 'FULL' | 'RESTART' | 'TRUNCATE' };
 export type FromWriter =
   | { readonly type: 'progress'; readonly transactions: number }
   /** Rows written so far; the longest commit since the last mark. */
@@ -35,7 +38,8 @@ database.exec(`
 const count = database.prepare(`UPDATE counter SET text = printf('COUNT:%010d', substr(text, 7) + 1) WHERE id = 1`);
 const insert = database.prepare('INSERT INTO items (a, b, c, d, e, f) VALUES (?, ?, ?, ?, ?, ?)');
 const update = database.prepare('UPDATE items SET a = ?, c = ? WHERE id = ?');
-const add = (index: number): void => void insert.run(`name ${index}`, index / 7, index, 'some text that is a little longer', 'x'.repeat(index % 50), index % 3);
+const add = (index: number): void =>
+  void insert.run(`name ${index}`, index / 7, index, 'some text that is a little longer', 'x'.repeat(index % 50), index % 3);
 if (options.shape === 'update') {
   const { n } = database.prepare<[], { n: number }>('SELECT count(*) AS n FROM items').get() ?? { n: 0 };
   database.transaction(() => {

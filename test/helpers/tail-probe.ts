@@ -115,6 +115,8 @@ export class TailProbe implements AsyncDisposable {
           return void this.#ends.set(message.generation, message.lastFrame);
         case 'spooled':
           return void this.#segments.push(message);
+        default:
+          return;
       }
     } catch (error) {
       this.#fail(error);
@@ -137,7 +139,11 @@ export class TailProbe implements AsyncDisposable {
       for (const segment of ready.leftover) {
         const isSame = segment.salt1 === state.position.salt1 && segment.salt2 === state.position.salt2;
         const { previous } = segment;
-        const follows = previous !== null && previous.salt1 === state.position.salt1 && previous.salt2 === state.position.salt2 && previous.lastFrame === state.position.frame;
+        const follows =
+          previous !== null &&
+          previous.salt1 === state.position.salt1 &&
+          previous.salt2 === state.position.salt2 &&
+          previous.lastFrame === state.position.frame;
         if (!isSame && follows && segment.firstFrame === 1) {
           state.position = { salt1: segment.salt1, salt2: segment.salt2, frame: 0 };
           state.checksum = null;
@@ -223,7 +229,8 @@ export class TailProbe implements AsyncDisposable {
     }
     const header = this.#header();
     if (header === null || header.salt1 !== salts.salt1 || header.salt2 !== salts.salt2) {
-      if (end !== undefined) throw new Error(`generation ${generation} ended at ${end}, frames after ${frame} are neither in the WAL nor in the spool`);
+      if (end !== undefined)
+        throw new Error(`generation ${generation} ended at ${end}, frames after ${frame} are neither in the WAL nor in the spool`);
       return false;
     }
     this.maxMxFrame = Math.max(this.maxMxFrame, header.mxFrame);
@@ -252,7 +259,8 @@ export class TailProbe implements AsyncDisposable {
     const count = segment.lastFrame - first + 1;
     const bytes = Buffer.alloc(count * (segment.pageSize + FRAME_HEADER_BYTES));
     reader.readFrames(first, count, bytes);
-    if (first === segment.firstFrame && state.checksum !== null && state.checksum.checksum1 !== segment.before.checksum1) throw new Error('the segment has another past');
+    if (first === segment.firstFrame && state.checksum !== null && state.checksum.checksum1 !== segment.before.checksum1)
+      throw new Error('the segment has another past');
     this.#take(bytes, segment.pageSize, segment.bigEndianChecksums, state.checksum ?? segment.before);
   }
 
@@ -263,7 +271,8 @@ export class TailProbe implements AsyncDisposable {
     let sum = before;
     for (let at = 0; at < bytes.length; at += pageSize + FRAME_HEADER_BYTES) {
       sum = frameChecksum(bytes, at, pageSize, bigEndian, sum);
-      if (sum.checksum1 !== bytes.readUInt32BE(at + 16) || sum.checksum2 !== bytes.readUInt32BE(at + 20)) throw new Error(`frame ${position.frame + 1} has a wrong checksum`);
+      if (sum.checksum1 !== bytes.readUInt32BE(at + 16) || sum.checksum2 !== bytes.readUInt32BE(at + 20))
+        throw new Error(`frame ${position.frame + 1} has a wrong checksum`);
       state.pages.set(bytes.readUInt32BE(at), Buffer.from(bytes.subarray(at + FRAME_HEADER_BYTES, at + FRAME_HEADER_BYTES + pageSize)));
       position.frame++;
       const size = bytes.readUInt32BE(at + 4);

@@ -18,7 +18,7 @@ test('follows a writer with pauses over many generations', OPTIONS, async () => 
   await using scene = new KeeperScene();
   const writer = await scene.write({ rowsPerTransaction: 500, pauseMs: 4 });
   const probe = await scene.probe();
-  await until(() => (probe.generations >= 4) || probe.failure !== null);
+  await until(() => probe.generations >= 4 || probe.failure !== null);
   await writer.stop();
   await expectComplete(scene, probe);
 });
@@ -27,7 +27,7 @@ test('follows a writer without pauses', OPTIONS, async () => {
   await using scene = new KeeperScene();
   const writer = await scene.write();
   const probe = await scene.probe();
-  await until(() => (probe.generations >= 4) || probe.failure !== null);
+  await until(() => probe.generations >= 4 || probe.failure !== null);
   await writer.stop();
   await expectComplete(scene, probe);
 });
@@ -74,19 +74,20 @@ for (const mode of ['FULL', 'RESTART', 'TRUNCATE'] as const) {
     const writer = await scene.write({ rowsPerTransaction: 20, pauseMs: 1 });
     const other = await scene.write({ rowsPerTransaction: 20, pauseMs: 1 });
     const probe = await scene.probe();
-    const tookMs = [];
+    const tookMs: number[] = [];
+    const gaveUpMs: number[] = [];
     while (tookMs.length < 5) {
       const target = other.transactions + 20;
       await until(() => other.transactions >= target);
       // Two checkpoints at the same instant: SQLite lets one give up at once, whoever runs the other.
       const result = await writer.checkpoint(mode);
-      if (result.busy === 0) tookMs.push(result.tookMs);
-      else expect(result.tookMs).toBeLessThan(500);
+      (result.busy === 0 ? tookMs : gaveUpMs).push(result.tookMs);
     }
     await Promise.all([writer.stop(), other.stop()]);
     await expectComplete(scene, probe);
     // 5 s without the keeper's care; milliseconds on a machine that is not busy.
     expect(tookMs.toSorted((a, b) => a - b)[2]).toBeLessThan(500);
+    expect(Math.max(0, ...gaveUpMs)).toBeLessThan(500);
   });
 }
 

@@ -1,5 +1,18 @@
 import Database from 'better-sqlite3';
-import { chmodSync, cpSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync, writeSync, readSync, closeSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+  readSync,
+  closeSync,
+} from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { KeeperClient } from '../../src/keeper/keeper-client.ts';

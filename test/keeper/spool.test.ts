@@ -1,5 +1,17 @@
 import Database from 'better-sqlite3';
-import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -29,7 +41,17 @@ beforeEach(() => {
   const header = parseWalHeader(wal);
   if (header === null) throw new Error('no WAL');
   const { salt1, salt2 } = header;
-  request = { dir: join(dir, 'spool'), serial: 1, walFd: openSync(join(dir, 'wal'), 'r'), pageSize: PAGE, firstFrame: 1, lastFrame: 100, previous: null, salt1, salt2 };
+  request = {
+    dir: join(dir, 'spool'),
+    serial: 1,
+    walFd: openSync(join(dir, 'wal'), 'r'),
+    pageSize: PAGE,
+    firstFrame: 1,
+    lastFrame: 100,
+    previous: null,
+    salt1,
+    salt2,
+  };
 });
 
 afterEach(() => {

@@ -42,8 +42,10 @@ interface Salts {
 
 /** Frames of a transaction whose commit frame has not been read yet. */
 interface OpenTransaction {
-  readonly images: Map<number, Buffer> | null;
-  readonly frames: Map<number, number>;
+  /** Newest image of each page; null once they are too many. */
+  images: Map<number, Buffer> | null;
+  /** Page numbers of its frames, in order. */
+  readonly pages: number[];
 }
 
 export class WalTail implements Disposable {
@@ -70,7 +72,7 @@ export class WalTail implements Disposable {
   #reopen = true;
   #bigEndian = false;
   readonly #frameHeader = Buffer.alloc(FRAME_HEADER_BYTES);
-  #open: OpenTransaction = { images: new Map(), frames: new Map() };
+  #open: OpenTransaction = { images: new Map(), pages: [] };
 
   constructor(options: WalTailOptions) {
     const { hive, pageSize, position, generation } = options;
@@ -250,25 +252,32 @@ export class WalTail implements Disposable {
       const page = buffer.readUInt32BE(offset);
       const image = buffer.subarray(offset + FRAME_HEADER_BYTES, offset + this.#frameBytes);
       this.#open.images?.set(page, image);
-      this.#open.frames.set(page, frame);
+      this.#open.pages.push(page);
       this.#read = frame;
       const sizePages = buffer.readUInt32BE(offset + 4);
       if (sizePages !== 0) found.push(this.#commit(frame, sizePages, buffer, offset));
     }
-    if (this.#open.images !== null && this.#open.frames.size * this.#pageSize > RESIDENT_BYTES) {
-      this.#open = { images: null, frames: this.#open.frames };
-    }
+    if (this.#open.pages.length * this.#pageSize > RESIDENT_BYTES) this.#open.images = null;
   }
 
   #commit(frame: number, sizePages: number, buffer: Buffer, offset: number): WalTransaction {
-    const { images, frames } = this.#open;
-    this.#open = { images: new Map(), frames: new Map() };
+    const { images, pages: written } = this.#open;
+    this.#open = { images: new Map(), pages: [] };
     const checksum1 = buffer.readUInt32BE(offset + 16);
     const checksum2 = buffer.readUInt32BE(offset + 20);
     this.#taken = { epoch: this.#epoch, frame, ...this.#salts!, checksum1, checksum2 };
-    const pages = [...frames.keys()];
-    const image = images === null ? this.#largeImages(frames) : (page: number): Buffer => images.get(page)!;
-    return { epoch: this.#epoch, frame, sizePages, checksum1, checksum2, salt1: this.#salts!.salt1, salt2: this.#salts!.salt2, pages, images, image };
+    if (images === null) {
+      const frames = new Map(written.map((page, index) => [page, frame - written.length + 1 + index]));
+      return this.#transaction({ frame, sizePages, checksum1, checksum2, pages: [...frames.keys()], images, image: this.#largeImages(frames) });
+    }
+    const pages = images.size === written.length ? written : [...images.keys()];
+    const image = (page: number): Buffer => images.get(page)!;
+    return this.#transaction({ frame, sizePages, checksum1, checksum2, pages, images, image });
+  }
+
+  #transaction(parts: Omit<WalTransaction, 'epoch' | 'salt1' | 'salt2'>): WalTransaction {
+    const { salt1, salt2 } = this.#salts!;
+    return { epoch: this.#epoch, salt1, salt2, ...parts };
   }
 
   #largeImages(frames: ReadonlyMap<number, number>): (page: number) => Buffer {

@@ -139,12 +139,7 @@ const transactionOf = ({ seq, transaction, collectionOrder }: Change): EventTran
   };
 };
 
-const sourceOf = (parts: {
-  source: Change;
-  context: EnvelopeContext;
-  table: string;
-  previous: { previous?: string | null };
-}): EventSource => {
+const sourceOf = (parts: { source: Change; context: EnvelopeContext; table: string; previous: { previous?: string | null } }): EventSource => {
   const { source, context, table, previous } = parts;
   const { transaction } = source;
   const { txid, timestampUs } = placeOf(source);

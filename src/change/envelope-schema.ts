@@ -1,7 +1,9 @@
 /** The event as a zod schema, of its JSON form. `schemas/` holds the JSON Schema that is generated from it. */
 import { z } from 'zod';
 
-const value = z.union([z.null(), z.number(), z.string()]).describe('INTEGER and REAL: a number (INTEGER beyond 2^53 digit for digit; infinities: "Infinity", "-Infinity"). TEXT: a string. BLOB: base64.');
+const value = z
+  .union([z.null(), z.number(), z.string()])
+  .describe('INTEGER and REAL: a number (INTEGER beyond 2^53 digit for digit; infinities: "Infinity", "-Infinity"). TEXT: a string. BLOB: base64.');
 const row = z.record(z.string(), value);
 const count = z.int().min(0);
 const timestampNs = z.number().min(0).describe('Nanoseconds since 1970.');
@@ -56,9 +58,7 @@ export const schemaEventSchema = z.strictObject({
   op: z.literal('s').describe('The table was created, altered or dropped.'),
   ...nothing,
   ddl: z.string().nullable().describe('The CREATE statement; null after a drop.'),
-  columns: z
-    .array(z.strictObject({ name: z.string(), type: z.string(), key: count, not_null: z.boolean(), default: value }))
-    .nullable(),
+  columns: z.array(z.strictObject({ name: z.string(), type: z.string(), key: count, not_null: z.boolean(), default: value })).nullable(),
   ...frame,
   source: source.extend({ previous: z.string().nullable().describe("The table's name before; null if it was created.") }),
 });

@@ -158,7 +158,13 @@ export const firstOwnColumn = (source: Change): 0 | 1 => {
 /** The rowid that follows the key columns, or null where they tell the row by themselves. */
 export const rowidOfKey = (table: EnvelopeTable, key: readonly Value[], source: Change): Rowid | null => {
   if (source.op === 's' || source.op === 't') return null;
-  if (!keyNeedsRowid(table.key.map((index) => table.columns[index]!), key)) return null;
+  if (
+    !keyNeedsRowid(
+      table.key.map((index) => table.columns[index]!),
+      key,
+    )
+  )
+    return null;
   return (source.after ?? source.before)?.rowid ?? null;
 };
 

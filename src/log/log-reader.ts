@@ -84,8 +84,8 @@ export class LogReader implements Disposable {
            part_count, first_part, data
          FROM transactions WHERE last_seq > ? ORDER BY last_seq LIMIT ?`,
       )
-      .raw(true) as never;
-    this.#part = database.prepare<[number], Buffer>('SELECT data FROM parts WHERE id = ?').pluck(true) as never;
+      .raw(true);
+    this.#part = database.prepare<[number], Buffer>('SELECT data FROM parts WHERE id = ?').pluck(true);
     const transaction = database.transaction((read: () => unknown) => read());
     this.#atomic = (read) => transaction(read) as never;
     this.#logId = this.#readState().log_id;

@@ -74,10 +74,10 @@ export class LogWriter implements Disposable {
   readonly #retention: Retention;
   readonly #begin: Database.Statement<[]>;
   readonly #commit: Database.Statement<[]>;
-  readonly #insertTransaction: Database.Statement<unknown[]>;
+  readonly #insertTransaction: Database.Statement;
   readonly #insertPart: Database.Statement<[number, Buffer]>;
   readonly #insertCatalog: Database.Statement<[number, string]>;
-  readonly #updateState: Database.Statement<unknown[]>;
+  readonly #updateState: Database.Statement;
   #row: StateRow;
   /** Estimate of the frames written since the last checkpoint. */
   #frames = 0;
@@ -304,9 +304,22 @@ export class LogWriter implements Disposable {
 
   #writeState(after: StateRow, before: StateRow): void {
     const { changes } = this.#updateState.run(
-      after.head_seq, after.head_txid, after.next_part, after.batch_id, after.epoch, after.frame, after.salt1, after.salt2,
-      after.checksum1, after.checksum2, after.catalog_version, after.size_pages, after.clean,
-      before.log_id, before.head_seq, before.batch_id,
+      after.head_seq,
+      after.head_txid,
+      after.next_part,
+      after.batch_id,
+      after.epoch,
+      after.frame,
+      after.salt1,
+      after.salt2,
+      after.checksum1,
+      after.checksum2,
+      after.catalog_version,
+      after.size_pages,
+      after.clean,
+      before.log_id,
+      before.head_seq,
+      before.batch_id,
     );
     if (changes !== 1) throw new WaggleError('STATE_IN_USE', `${this.#path}: another process appended to the log`);
   }

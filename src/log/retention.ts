@@ -41,10 +41,7 @@ export class Retention {
   }
 
   /** One step, inside the writer's transaction. `base`: the state row's fields that changed. `frames`: a guess. */
-  prune(
-    limits: PruneLimits,
-    row: StateRow,
-  ): PruneResult & { readonly base: Pick<StateRow, 'base_seq' | 'base_txid'>; readonly frames: number } {
+  prune(limits: PruneLimits, row: StateRow): PruneResult & { readonly base: Pick<StateRow, 'base_seq' | 'base_txid'>; readonly frames: number } {
     const before = { base_seq: row.base_seq, base_txid: row.base_txid };
     const oldestUs = ((limits.nowMs ?? Date.now()) - limits.maxAgeMs) * 1000;
     let surplusBytes = this.#usedBytes() - limits.maxBytes;

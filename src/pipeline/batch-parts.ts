@@ -50,10 +50,7 @@ const chunkChanges = function* (
   for (const row of rows) yield { op: 'r', ...placed, before: null, after: row };
 };
 
-const collectParts = function* (
-  source: Iterable<Iterable<Change>>,
-  { mapping, wants }: PartOptions,
-): Generator<SinkChange[], void, undefined> {
+const collectParts = function* (source: Iterable<Iterable<Change>>, { mapping, wants }: PartOptions): Generator<SinkChange[], void, undefined> {
   let part: SinkChange[] = [];
   let bytes = 0;
   for (const changes of source) {

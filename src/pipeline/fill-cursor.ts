@@ -23,9 +23,7 @@ export const beginFill = (tables: readonly string[], reconcile: boolean): FillCu
 
 /** Null when that was the last table. */
 export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
-  cursor.tables.length <= 1
-    ? null
-    : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows };
+  cursor.tables.length <= 1 ? null : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows };
 
 /** The same table from its first row again. */
 export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null });

@@ -21,9 +21,7 @@ export interface TableFilter {
 export interface TableOptions {
   /** Name in the target. */
   readonly to?: string | undefined;
-  readonly columns?:
-    | { readonly exclude?: readonly string[] | undefined; readonly rename?: Readonly<Record<string, string>> | undefined }
-    | undefined;
+  readonly columns?: { readonly exclude?: readonly string[] | undefined; readonly rename?: Readonly<Record<string, string>> | undefined } | undefined;
 }
 
 export interface MappingOptions {

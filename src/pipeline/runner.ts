@@ -256,9 +256,7 @@ const fillOf = (cursor: FillCursor | null): SinkStatus['fill'] =>
     : { table: cursor.tables[0] ?? '', tablesDone: cursor.total - cursor.tables.length, tablesTotal: cursor.total, rows: cursor.rows };
 
 const sinkError = (error: unknown): WaggleError =>
-  error instanceof WaggleError
-    ? error
-    : new WaggleError('SINK_FAILED', error instanceof Error ? error.message : String(error), { cause: error });
+  error instanceof WaggleError ? error : new WaggleError('SINK_FAILED', error instanceof Error ? error.message : String(error), { cause: error });
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

@@ -5,12 +5,11 @@
  * closing the hive's files would drop the application's own POSIX locks on them. This side only reads the log, so a slow
  * user delays neither capture nor the application; what was not taken yet waits in the log.
  */
-import type { TransactionInfo } from '../change/change.ts';
+import type { Change, TransactionInfo } from '../change/change.ts';
 import { type EnvelopeEvent, envelopeObject } from '../change/envelope-object.ts';
-import type { EnvelopeContext } from '../change/envelope.ts';
+import type { EnvelopeChange, EnvelopeContext } from '../change/envelope.ts';
 import { LogReader } from '../log/log-reader.ts';
 import type { LoggedTransaction } from '../log/logged-transaction.ts';
-import { type TableFilter, TableMapping } from '../pipeline/mapping.ts';
 import type { HeadNotice } from './head-notice.ts';
 import { LogFollower } from './log-follower.ts';
 
@@ -28,8 +27,11 @@ export interface WatchOptions {
   readonly start: () => Promise<WatchedCapture>;
   /** Transactions behind this seq; `now` (default): those that commit from now on. */
   readonly after?: number | 'now';
-  /** Which tables; left out: all. A transaction without a change of these is not given. */
-  readonly tables?: TableFilter;
+  /**
+   * A change as it is to be seen, or null (`TableMapping.change`: all tables but SQLite's own, or those of a filter). A
+   * transaction without any change to be seen is not given.
+   */
+  readonly project: (change: Change) => EnvelopeChange | null;
   readonly context: EnvelopeContext;
   readonly signal?: AbortSignal;
 }
@@ -47,26 +49,25 @@ export interface WatchedTransaction extends TransactionInfo {
  * capture, and SINK_CHECKPOINT_UNKNOWN where the log no longer holds what follows `after`.
  */
 export const watchTransactions = async function* (options: WatchOptions): AsyncGenerator<WatchedTransaction, void, undefined> {
-  const { after = 'now', tables = {}, context } = options;
+  const { after = 'now' } = options;
   await using capture = await options.start();
   using reader = LogReader.open(capture.logPath);
-  const mapping = new TableMapping({ filters: [tables] });
   const signal = options.signal === undefined ? capture.failed : AbortSignal.any([options.signal, capture.failed]);
   const seq = after === 'now' ? reader.head().seq : after;
   for await (const transaction of new LogFollower({ reader, after: seq, head: capture.head, signal })) {
-    const watched = watchedTransaction(transaction, mapping, context);
+    const watched = watchedTransaction(transaction, options);
     if (!isEmpty(watched)) yield watched;
   }
   if (options.signal?.aborted !== true && capture.failed.aborted) throw capture.failed.reason;
 };
 
-const watchedTransaction = (transaction: LoggedTransaction, mapping: TableMapping, context: EnvelopeContext): WatchedTransaction => ({
+const watchedTransaction = (transaction: LoggedTransaction, { project, context }: WatchOptions): WatchedTransaction => ({
   ...transaction.info,
   changeCount: transaction.changeCount,
   *events(): Generator<EnvelopeEvent, void, undefined> {
     for (const changes of transaction.changes()) {
       for (const change of changes) {
-        const mapped = mapping.change(change);
+        const mapped = project(change);
         if (mapped !== null) yield envelopeObject(mapped, context);
       }
     }

@@ -24,7 +24,17 @@ const step = (): void => {
     const changes = new ChangeWriter();
     const count = frame % 40 === 0 ? 60 : 1 + (frame % 3);
     for (let index = 0; index < count; index += 1) changes.create(0, frame, Buffer.alloc(frame % 40 === 0 ? 15_000 : 20, frame % 256));
-    return { epoch: 1, frame, timestampUs: 1, origin: null, recovered: false, changeCount: changes.count, parts: changes.parts(), catalogVersion: 1, previousCatalogVersion: 1 };
+    return {
+      epoch: 1,
+      frame,
+      timestampUs: 1,
+      origin: null,
+      recovered: false,
+      changeCount: changes.count,
+      parts: changes.parts(),
+      catalogVersion: 1,
+      previousCatalogVersion: 1,
+    };
   });
   batchId += 1;
   const position = { epoch: 1, frame, salt1: 1, salt2: 1, checksum1: 1, checksum2: 1 };

@@ -17,7 +17,15 @@ import { encodeRecord } from './record-encoder.ts';
 import type { Random } from './random.ts';
 
 const column = (name: string, options: Partial<Column> = {}): Column => ({
-  name, type: '', affinity: 'BLOB', notNull: false, defaultSql: null, defaultValue: null, keyOrdinal: 0, generated: false, ...options,
+  name,
+  type: '',
+  affinity: 'BLOB',
+  notNull: false,
+  defaultSql: null,
+  defaultValue: null,
+  keyOrdinal: 0,
+  generated: false,
+  ...options,
 });
 
 export const testTable = (name: string, columns: Column[], options: Partial<Table> = {}): Table => ({
@@ -32,7 +40,9 @@ export const testTable = (name: string, columns: Column[], options: Partial<Tabl
   ...options,
 });
 
-export const ITEMS = testTable('items', [column('id', { type: 'INTEGER', affinity: 'INTEGER', keyOrdinal: 1 }), column('name'), column('value')], { rowidAlias: 0 });
+export const ITEMS = testTable('items', [column('id', { type: 'INTEGER', affinity: 'INTEGER', keyOrdinal: 1 }), column('name'), column('value')], {
+  rowidAlias: 0,
+});
 export const PAIRS = testTable('pairs', [column('a', { keyOrdinal: 1 }), column('b', { keyOrdinal: 2 }), column('v')]);
 export const NOTES = testTable('notes', [column('body'), column('n')]);
 
@@ -44,13 +54,20 @@ const CREATE: Record<string, string> = {
 
 export const randomValue = (random: Random): Value => {
   switch (random.int(7)) {
-    case 0: return null;
-    case 1: return BigInt(random.int(5));
-    case 2: return BigInt.asIntN(64, BigInt(random.int(2 ** 31)) * 4294967311n * BigInt(random.int(1000) - 500));
-    case 3: return random.next() * 10 ** (random.int(40) - 20);
-    case 4: return `text ${random.int(1000)} ☃`;
-    case 5: return Buffer.alloc(random.int(40), random.int(256));
-    default: return 'x'.repeat(random.int(random.chance(0.05) ? 20_000 : 60));
+    case 0:
+      return null;
+    case 1:
+      return BigInt(random.int(5));
+    case 2:
+      return BigInt.asIntN(64, BigInt(random.int(2 ** 31)) * 4294967311n * BigInt(random.int(1000) - 500));
+    case 3:
+      return random.next() * 10 ** (random.int(40) - 20);
+    case 4:
+      return `text ${random.int(1000)} ☃`;
+    case 5:
+      return Buffer.alloc(random.int(40), random.int(256));
+    default:
+      return 'x'.repeat(random.int(random.chance(0.05) ? 20_000 : 60));
   }
 };
 
@@ -114,7 +131,8 @@ export class LoggedDatabase implements Disposable {
     const rowid = canonicalInteger(change.rowid);
     const { name } = this.catalog.tables[table]!;
     const after = this.row(name, change.rowid);
-    const sameKey = (a: Value[], b: Value[]): boolean => this.catalog.tables[table]!.key.every((index) => encodeRecord([a[index]!]).equals(encodeRecord([b[index]!])));
+    const sameKey = (a: Value[], b: Value[]): boolean =>
+      this.catalog.tables[table]!.key.every((index) => encodeRecord([a[index]!]).equals(encodeRecord([b[index]!])));
     if (before !== null && after !== null && sameKey(before, after)) {
       const records = { before: this.record(name, before), after: this.record(name, after) };
       if (!records.before.equals(records.after)) writer.update(table, { rowid, oldRowid: rowid, ...records });
@@ -127,8 +145,15 @@ export class LoggedDatabase implements Disposable {
   transaction(writer: ChangeWriter, options: Partial<LogTransaction> = {}): LogTransaction {
     this.#frame += 3;
     return {
-      epoch: 1, frame: this.#frame, timestampUs: Date.now() * 1000, origin: null, recovered: false,
-      changeCount: writer.count, parts: writer.parts(), catalogVersion: this.catalog.version, previousCatalogVersion: this.catalog.version,
+      epoch: 1,
+      frame: this.#frame,
+      timestampUs: Date.now() * 1000,
+      origin: null,
+      recovered: false,
+      changeCount: writer.count,
+      parts: writer.parts(),
+      catalogVersion: this.catalog.version,
+      previousCatalogVersion: this.catalog.version,
       ...options,
     };
   }
@@ -158,7 +183,8 @@ export class LoggedDatabase implements Disposable {
   /** As VACUUM does: rows of keyed tables change their rowid, and no change tells. Here the last come to be the first. */
   renumber(): void {
     this.generation += 1;
-    this.db.prepare('UPDATE pairs SET rowid = ? - rowid').run(-10_000_000 * this.generation);
+    // All of them below the lowest, in reverse: no new rowid meets an old one.
+    this.db.exec('UPDATE pairs SET rowid = 2 * (SELECT min(rowid) FROM pairs) - 1 - rowid');
   }
 
   rows(): RowSource {
@@ -199,17 +225,28 @@ export class LoggedDatabase implements Disposable {
     const limit = Math.max(1, Math.min(7, maxBytes));
     const found = this.db
       .prepare<[Rowid, number], Value[]>(`SELECT rowid, * FROM ${name} WHERE rowid > ? ORDER BY rowid LIMIT ?`)
-      .raw().safeIntegers().all(after ?? -(2n ** 63n), limit);
+      .raw()
+      .safeIntegers()
+      .all(after ?? -(2n ** 63n), limit);
     const rows = found.map(([rowid, ...values]) => new Row(table, canonicalInteger(rowid as bigint), this.record(name, values), 'utf8'));
     const asOf = { seq: this.writer.headSeq, txid: this.writer.headTxid };
     return { table, rows, asOf, generation: String(this.generation), done: rows.length < limit };
   }
 
   #insert(name: string, random: Random): bigint | null {
-    const values = name === 'items' ? [null, randomValue(random), randomValue(random)]
-      : name === 'pairs' ? [`k${random.int(40)}`, BigInt(random.int(10)), randomValue(random)]
-      : [randomValue(random), randomValue(random)];
+    const values =
+      name === 'items'
+        ? [null, randomValue(random), randomValue(random)]
+        : name === 'pairs'
+          ? [`k${random.int(40)}`, BigInt(random.int(10)), randomValue(random)]
+          : [randomValue(random), randomValue(random)];
     const sql = `INSERT OR IGNORE INTO ${name} VALUES (${values.map(() => '?').join()}) RETURNING rowid`;
-    return this.db.prepare<unknown[], bigint>(sql).safeIntegers().pluck().get(...values) ?? null;
+    return (
+      this.db
+        .prepare<unknown[], bigint>(sql)
+        .safeIntegers()
+        .pluck()
+        .get(...values) ?? null
+    );
   }
 }

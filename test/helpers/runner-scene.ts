@@ -21,12 +21,30 @@ export class RunnerScene implements Disposable {
   start(options: Partial<SinkRunnerOptions> = {}): { runner: SinkRunner; stop: () => Promise<void>; done: Promise<void> } {
     const controller = new AbortController();
     const runner = new SinkRunner({
-      name: 'test', hive: 'app', sink: this.sink, logPath: this.source.logPath, head: this.source.head, rows: this.source.rows(), mapping: {},
-      batch: { rows: 20, delayMs: 50 }, store: this.store, stateDir: join(this.#directory.path, 'sink'), logger: pino({ level: 'silent' }), clock: this.clock, drainMs: 1_000_000,
+      name: 'test',
+      hive: 'app',
+      sink: this.sink,
+      logPath: this.source.logPath,
+      head: this.source.head,
+      rows: this.source.rows(),
+      mapping: {},
+      batch: { rows: 20, delayMs: 50 },
+      store: this.store,
+      stateDir: join(this.#directory.path, 'sink'),
+      logger: pino({ level: 'silent' }),
+      clock: this.clock,
+      drainMs: 1_000_000,
       ...options,
     });
     const done = runner.run(controller.signal);
-    return { runner, done, stop: () => { controller.abort(); return done; } };
+    return {
+      runner,
+      done,
+      stop: () => {
+        controller.abort();
+        return done;
+      },
+    };
   }
 
   /** Resolves when the status is so; fails the test when it never comes to be. */

@@ -66,8 +66,12 @@ export class SqliteTestSink implements Sink {
   }
 
   rows(name: string): Value[][] {
-    if (this.db.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?").get(name) === undefined) return [];
-    return this.db.prepare<[], Value[]>(`SELECT * FROM ${quote(name)} ORDER BY 1, 2`).raw().safeIntegers().all();
+    if (this.db.prepare('SELECT 1 FROM sqlite_schema WHERE name = ?').get(name) === undefined) return [];
+    return this.db
+      .prepare<[], Value[]>(`SELECT * FROM ${quote(name)} ORDER BY 1, 2`)
+      .raw()
+      .safeIntegers()
+      .all();
   }
 
   #change(change: SinkChange): void {
@@ -85,7 +89,8 @@ export class SqliteTestSink implements Sink {
     }
     const where = table.key.map((index) => `${quote(table.columns[index]!.name)} IS ?`).join(' AND ');
     this.db.prepare(`DELETE FROM ${quote(table.name)} WHERE ${where}`).run(...change.key);
-    if (change.after !== null) this.db.prepare(`INSERT INTO ${quote(table.name)} VALUES (${change.after.map(() => '?').join()})`).run(...change.after);
+    if (change.after !== null)
+      this.db.prepare(`INSERT INTO ${quote(table.name)} VALUES (${change.after.map(() => '?').join()})`).run(...change.after);
   }
 
   #ensure(table: SinkTable): void {

@@ -9,7 +9,8 @@ import { Random } from '../helpers/random.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
 const SCRIPT = join(import.meta.dirname, '../helpers/log-writer-process.ts');
-const start = (path: string, batches?: number): ChildProcess => fork(SCRIPT, batches === undefined ? [path] : [path, String(batches)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+const start = (path: string, batches?: number): ChildProcess =>
+  fork(SCRIPT, batches === undefined ? [path] : [path, String(batches)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
 
 /** Each transaction follows the one before and holds what its frame says. */
 const checkedTransactions = (reader: LogReader, after: { seq: number; frame: number }): { seq: number; frame: number } => {
@@ -26,7 +27,9 @@ const checkedTransactions = (reader: LogReader, after: { seq: number; frame: num
       const changes = [...transaction.changes()].flat();
       const { frame: own, firstSeq } = transaction.info;
       expect(changes.map((change) => change.seq)).toEqual(changes.map((_, index) => firstSeq + index));
-      expect(changes.every((change) => change.op === 'c' && change.after?.rowid === own && change.after.record.every((byte) => byte === own % 256))).toBe(true);
+      expect(
+        changes.every((change) => change.op === 'c' && change.after?.rowid === own && change.after.record.every((byte) => byte === own % 256)),
+      ).toBe(true);
     }
   }
 };
@@ -41,10 +44,14 @@ describe('another process writes', () => {
     const stop = new AbortController();
     const follower = new LogFollower({ reader, after: 0, signal: stop.signal, pollMs: 5 });
     let head = 0;
-    child.on('message', (message: { head: number }) => { head = message.head; });
+    child.on('message', (message: { head: number }) => {
+      head = message.head;
+    });
     const exited = once(child, 'exit');
     let seq = 0;
-    void exited.then(() => { if (seq >= head) stop.abort(); });
+    void exited.then(() => {
+      if (seq >= head) stop.abort();
+    });
     for await (const { info } of follower) {
       expect(info.firstSeq).toBe(seq + 1);
       seq = info.lastSeq;
@@ -95,7 +102,10 @@ test.skipIf(!canMount)('a full disk is DISK_FULL, and the log goes on when there
     mount -o remount,size=60m "$1/small" && "$2" "$3" "$1/small/log.db" 50 && cp "$1"/small/log.db* "$1"/`;
   const output = (() => {
     try {
-      return execFileSync('unshare', ['-rm', 'sh', '-c', script, 'sh', directory.path, process.execPath, SCRIPT], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+      return execFileSync('unshare', ['-rm', 'sh', '-c', script, 'sh', directory.path, process.execPath, SCRIPT], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
     } catch (error) {
       throw new Error(`the second run failed for ${path}`, { cause: error });
     }

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Change } from '../../src/change/change.ts';
 import { Row } from '../../src/change/row.ts';
@@ -31,7 +31,11 @@ describe('coalesce', () => {
     const apart: Value[] = [1n, '1', Buffer.from('1'), null, '', '\0', '\0\0t1:1', 'null', Buffer.alloc(0), 2n ** 53n + 1n, 2 ** 53 + 4, 0.5];
     const changes = apart.map((key, index) => make('c', BY_ANY, [key, null], index));
     expect(coalesce(changes)).toHaveLength(changes.length);
-    for (const [a, b] of [[1n, 1], [0, -0], [2n ** 60n, 2 ** 60]] as const) {
+    for (const [a, b] of [
+      [1n, 1],
+      [0, -0],
+      [2n ** 60n, 2 ** 60],
+    ] as const) {
       const [first, second] = [make('c', BY_ANY, [a, 1n]), make('c', BY_ANY, [b, 2n])];
       expect(coalesce([first, second])).toEqual([second]);
     }
@@ -40,7 +44,18 @@ describe('coalesce', () => {
   });
 
   test('composite keys do not run into each other', () => {
-    const keys: Value[][] = [['a', 'b'], ['ab', ''], ['', 'ab'], ['a', null], [null, 'a'], ['1', 1n], [1n, '1'], ['t1:a', 'b'], ['at', 'b'], ['a', 'tb']];
+    const keys: Value[][] = [
+      ['a', 'b'],
+      ['ab', ''],
+      ['', 'ab'],
+      ['a', null],
+      [null, 'a'],
+      ['1', 1n],
+      [1n, '1'],
+      ['t1:a', 'b'],
+      ['at', 'b'],
+      ['a', 'tb'],
+    ];
     const changes = keys.map((key, index) => make('c', PAIRS, [...key, null], index));
     expect(coalesce(changes)).toHaveLength(changes.length);
   });
@@ -54,7 +69,12 @@ describe('coalesce', () => {
   });
 
   test('a model that applies what is left equals one that applies everything', () => {
-    const step = fc.tuple(fc.constantFrom('c', 'c', 'd', 't', 's'), fc.constantFrom<Value>('a', 'b', 1n, 1, '1', null), fc.integer({ min: 1, max: 2 }), fc.bigInt({ min: 0n, max: 9n }));
+    const step = fc.tuple(
+      fc.constantFrom('c', 'c', 'd', 't', 's'),
+      fc.constantFrom<Value>('a', 'b', 1n, 1, '1', null),
+      fc.integer({ min: 1, max: 2 }),
+      fc.bigInt({ min: 0n, max: 9n }),
+    );
     const run = (changes: readonly SinkChange[]): Map<string, unknown> => {
       const state = new Map<string, unknown>();
       for (const change of changes) {
@@ -73,7 +93,8 @@ describe('coalesce', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const changes = steps.map(([op, key, rowid, value]) =>
-          op === 't' ? truncate(BY_ANY) : op === 's' ? schema(BY_ANY) : make(op as 'c' | 'd', BY_ANY, [key, value], rowid));
+          op === 't' ? truncate(BY_ANY) : op === 's' ? schema(BY_ANY) : make(op, BY_ANY, [key, value], rowid),
+        );
         expect(run(coalesce(changes))).toEqual(run(changes));
       }),
     );

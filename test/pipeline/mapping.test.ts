@@ -28,14 +28,21 @@ describe('how', () => {
     const change = mapping.change({ op: 'u', ...placed, table: ITEMS, before: item, after: item });
     expect(change).toMatchObject({ op: 'u', key: [7], before: [7, 2n ** 53n + 1n], after: [7, 2n ** 53n + 1n] });
     expect(mapping.table(ITEMS)).toMatchObject({ name: 'users', source: 'items', key: [0] });
-    expect(mapping.table(ITEMS)!.columns.map((column) => [column.name, column.alwaysInteger])).toEqual([['id', true], ['v.x', false]]);
+    expect(mapping.table(ITEMS)!.columns.map((column) => [column.name, column.alwaysInteger])).toEqual([
+      ['id', true],
+      ['v.x', false],
+    ]);
     expect(mapping.table(ITEMS)).toBe(mapping.table(ITEMS));
   });
 
   test('tables without a key get their rowid in front, under a free name', () => {
     const mapping = new TableMapping({ integers: 'bigint' });
     const row = new Row(NOTES, 9, encodeRecord(['b', 1n]), 'utf8');
-    expect(mapping.change({ op: 'd', ...placed, table: NOTES, before: row, after: null })).toMatchObject({ key: [9n], before: [9n, 'b', 1n], after: null });
+    expect(mapping.change({ op: 'd', ...placed, table: NOTES, before: row, after: null })).toMatchObject({
+      key: [9n],
+      before: [9n, 'b', 1n],
+      after: null,
+    });
     const taken = testTable('taken', [{ ...NOTES.columns[0]!, name: 'WAGGLE_ROWID' }]);
     expect(mapping.table(taken)!.columns.map((column) => column.name)).toEqual(['waggle_rowid_', 'WAGGLE_ROWID']);
   });
@@ -55,7 +62,11 @@ describe('how', () => {
   test('schema changes of excluded tables are none', () => {
     const mapping = new TableMapping({ filters: [{ exclude: ['items'] }] });
     expect(mapping.change({ op: 's', ...placed, name: 'items', table: ITEMS, previous: null })).toBeNull();
-    expect(mapping.change({ op: 's', ...placed, name: 'notes', table: null, previous: NOTES })).toMatchObject({ op: 's', table: null, previous: { name: 'notes' } });
+    expect(mapping.change({ op: 's', ...placed, name: 'notes', table: null, previous: NOTES })).toMatchObject({
+      op: 's',
+      table: null,
+      previous: { name: 'notes' },
+    });
   });
 });
 

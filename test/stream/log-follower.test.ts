@@ -52,7 +52,9 @@ test('a wait ends by the notice, by the time, by the signal; and not by an older
   head.notify(5);
   await head.waitBehind(4, { timeoutMs: 1_000_000 });
   let over = false;
-  const waiting = head.waitBehind(5, { timeoutMs: 1_000_000 }).then(() => { over = true; });
+  const waiting = head.waitBehind(5, { timeoutMs: 1_000_000 }).then(() => {
+    over = true;
+  });
   head.notify(5);
   await new Promise((resolve) => setImmediate(resolve));
   expect(over).toBe(false);

@@ -1,9 +1,17 @@
 import { expect, test } from 'vitest';
+import type { Change } from '../../src/change/change.ts';
+import { type TableFilter, TableMapping } from '../../src/pipeline/mapping.ts';
+import type { SinkChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { watchTransactions } from '../../src/stream/watch.ts';
 import { LoggedDatabase } from '../helpers/logged-database.ts';
 import { Random } from '../helpers/random.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+
+const watching = (filter: TableFilter): ((change: Change) => SinkChange | null) => {
+  const mapping = new TableMapping({ filters: [filter] });
+  return (change) => mapping.change(change);
+};
 
 test('gives typed events, disposes of capture when the loop is left, throws what ended capture', async () => {
   using directory = temporaryDirectory();
@@ -13,9 +21,16 @@ test('gives typed events, disposes of capture when the loop is left, throws what
   let disposed = 0;
   const failed = new AbortController();
   const options = (tables = {}) => ({
-    start: async () => ({ logPath: source.logPath, head: source.head, failed: failed.signal, [Symbol.asyncDispose]: async () => { disposed += 1; } }),
+    project: watching(tables),
+    start: async () => ({
+      logPath: source.logPath,
+      head: source.head,
+      failed: failed.signal,
+      [Symbol.asyncDispose]: async () => {
+        disposed += 1;
+      },
+    }),
     context: { hive: 'app', version: '0.1.0' },
-    tables,
     after: 0,
   });
   for (let index = 0; index < 30; index += 1) source.commit(random, 3);
@@ -24,7 +39,7 @@ test('gives typed events, disposes of capture when the loop is left, throws what
     for (const event of transaction.events()) {
       seqs.push(event.seq);
       expect(event.transaction?.id).toBe(transaction.txid);
-      if (event.op === 'd') expect(event.before).not.toBeNull();
+      expect(event.before === null).toBe(event.op === 'c');
     }
     if (transaction.lastSeq === source.writer.headSeq) break;
   }

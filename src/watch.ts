@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { CaptureClient } from './capture/capture-client.ts';
+import { TableMapping } from './pipeline/mapping.ts';
 import { HeadNotice } from './stream/head-notice.ts';
 import { type WatchedCapture, type WatchedTransaction, watchTransactions } from './stream/watch.ts';
 import { prepareStateDirectory, StateLock } from './support/state-lock.ts';
@@ -42,14 +43,16 @@ const MAX_WAL_BYTES = 16 * 1024 * 1024;
  * Throws a WaggleError: HIVE_… if the file cannot be captured, STATE_… for the state directory, SINK_CHECKPOINT_UNKNOWN if
  * the log no longer holds what follows `after`, and whatever ends capture later.
  */
-export const watch = (file: string, options: WatchHiveOptions = {}): AsyncGenerator<WatchedTransaction, void, undefined> =>
-  watchTransactions({
+export const watch = (file: string, options: WatchHiveOptions = {}): AsyncGenerator<WatchedTransaction, void, undefined> => {
+  const mapping = new TableMapping({ filters: options.tables === undefined ? [] : [options.tables] });
+  return watchTransactions({
     start: () => startCapture(file, options),
     after: options.after ?? 'now',
-    ...(options.tables === undefined ? {} : { tables: options.tables }),
+    project: (change) => mapping.change(change),
     context: { hive: options.name ?? 'main', version: VERSION },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+};
 
 const startCapture = async (file: string, options: WatchHiveOptions): Promise<WatchedCapture> => {
   await using stack = new AsyncDisposableStack();

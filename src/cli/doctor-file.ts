@@ -37,7 +37,8 @@ export const examineFile = (path: string): ExaminedFile => {
         ...neighbourFindings(hive.path),
         ...userFindings(hive.path),
       ],
-      hive: hive.path,
+      // Whoever opens it now rolls the journal back: that is for the application to do.
+      hive: existsSync(`${hive.path}-journal`) ? null : hive.path,
     };
   } catch (error) {
     if (!(error instanceof WaggleError)) throw error;

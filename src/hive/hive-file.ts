@@ -3,7 +3,7 @@
  * locks and shared memory reach the application. A second SQLite whose locks do not reach the first corrupts the file at the
  * next checkpoint, so what cannot be proven local is refused.
  */
-import { accessSync, closeSync, constants, openSync, readSync, realpathSync, statfsSync, statSync, type Stats } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, readFileSync, readSync, realpathSync, statfsSync, statSync, type Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { type DatabaseHeader, DATABASE_HEADER_BYTES, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import { systemErrorCode, WaggleError } from '../support/errors.ts';
@@ -82,8 +82,20 @@ export const lockHindrance = (path: string, stats: Stats): string | null => {
   // Another name has another -wal and -shm beside it.
   if (stats.nlink > 1) return `it has ${stats.nlink} names (hard links), and each would have a WAL of its own`;
   // A file mounted by itself: the application's -wal and -shm lie in another directory.
-  if (statSync(dirname(path)).dev !== stats.dev) return 'the file itself is a mount point, so its -wal and -shm lie elsewhere';
+  if (statSync(dirname(path)).dev !== stats.dev || isMountPoint(path)) return 'the file itself is a mount point, so its -wal and -shm lie elsewhere';
   return null;
+};
+
+/** A bind mount from the same file system has the same device number; only the list of mounts (Linux) tells it. */
+const isMountPoint = (path: string): boolean => {
+  try {
+    const unescape = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    return readFileSync('/proc/self/mountinfo', 'latin1')
+      .split('\n')
+      .some((line) => Buffer.from(unescape(line.split(' ')[4] ?? ''), 'latin1').toString() === path);
+  } catch {
+    return false; // Not Linux.
+  }
 };
 
 const requireSharedLocks = (path: string, stats: Stats): void => {

@@ -2,7 +2,7 @@
  * One daemon a state directory. The lock is SQLite's own write lock on a small file, held by an open transaction: the
  * kernel takes it back when the process dies, however it dies. Who holds it stands in a file beside it.
  */
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { replaceFile } from './file.ts';
@@ -25,7 +25,9 @@ export const prepareStateDirectory = (path: string): void => {
     if (!statSync(path).isDirectory()) throw new WaggleError('STATE_UNUSABLE', `${path} is not a directory`);
   } catch (error) {
     if (error instanceof WaggleError) throw error;
-    throw new WaggleError('STATE_UNUSABLE', `the state directory ${path} cannot be made: ${systemErrorCode(error) ?? 'unknown error'}`, { cause: error });
+    throw new WaggleError('STATE_UNUSABLE', `the state directory ${path} cannot be made: ${systemErrorCode(error) ?? 'unknown error'}`, {
+      cause: error,
+    });
   }
 };
 
@@ -47,7 +49,9 @@ export class StateLock implements Disposable {
       database.close();
       if (isBusy(error)) {
         const pid = readHolder(stateDir)?.pid;
-        throw new WaggleError('STATE_IN_USE', `another waggle${pid === undefined ? '' : ` (pid ${pid})`} uses the state directory ${stateDir}`, { cause: error });
+        throw new WaggleError('STATE_IN_USE', `another waggle${pid === undefined ? '' : ` (pid ${pid})`} uses the state directory ${stateDir}`, {
+          cause: error,
+        });
       }
       throw unusable(stateDir, error);
     }
@@ -74,8 +78,11 @@ export class StateLock implements Disposable {
 }
 
 const openLockFile = (stateDir: string): Database.Database => {
+  const path = join(stateDir, LOCK_FILE);
   try {
-    return new Database(join(stateDir, LOCK_FILE), { timeout: WAIT_MS });
+    // Made by hand for its mode, and only where it is not there: closing a descriptor drops locks that this process has on the file.
+    if (!existsSync(path)) closeSync(openSync(path, 'a', 0o600));
+    return new Database(path, { timeout: WAIT_MS });
   } catch (error) {
     throw unusable(stateDir, error);
   }
@@ -93,4 +100,6 @@ const readHolder = (stateDir: string): LockHolder | null => {
 const isBusy = (error: unknown): boolean => error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY');
 
 const unusable = (stateDir: string, cause: unknown): WaggleError =>
-  new WaggleError('STATE_UNUSABLE', `the state directory ${stateDir} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  new WaggleError('STATE_UNUSABLE', `the state directory ${stateDir} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`, {
+    cause,
+  });

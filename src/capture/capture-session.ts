@@ -16,7 +16,7 @@ import { KeeperClient } from '../keeper/keeper-client.ts';
 import type { FromKeeper, KeeperStats } from '../keeper/protocol.ts';
 import type { LogTransaction, LogWriter } from '../log/log-writer.ts';
 import { Mirror, type MirrorOptions } from '../mirror/mirror.ts';
-import { PART_BYTES } from '../change/change-codec.ts';
+import { type Part, PART_BYTES, partBytes } from '../change/change-codec.ts';
 import type { TransactionChanges } from '../diff/transaction-diff.ts';
 import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -24,12 +24,14 @@ import { findContinuation, type Ready } from './continuation.ts';
 import type { Beginning, CaptureOptions } from './protocol.ts';
 import { findChangedPages, mirrorSnapshot } from './recovery.ts';
 import { Replica } from './replica.ts';
-import { retryWhileFull } from './retry-while-full.ts';
+import { asDiskFull, retryWhileFull } from './retry-while-full.ts';
+import type { SpillFile } from './spill-file.ts';
 
 export interface SessionOptions {
   readonly capture: CaptureOptions;
   readonly log: LogWriter;
   readonly captured: TableFilter;
+  readonly spill: SpillFile;
   /** The replica of the session before, as of the log's head; null: it is read from disk. */
   readonly replica: Replica | null;
   /** Something may have happened: frames, a message of the keeper. */
@@ -40,6 +42,7 @@ export interface SessionOptions {
 
 /** Frames that are read and logged together at most. Larger batches gain nothing and delay the next. */
 const BATCH_BYTES = 2 * 1024 * 1024;
+const FULL_RETRY_MS = 500;
 
 export class CaptureSession implements AsyncDisposable {
   readonly beginning: Beginning;
@@ -116,7 +119,7 @@ export class CaptureSession implements AsyncDisposable {
         await this.#commit(batch, this.#positionBefore(transaction, found));
         await this.#takeLarge(transaction);
       } else {
-        batch.add(transaction, this.#replica.apply(transaction));
+        batch.add(transaction, await this.#apply(transaction));
       }
     }
     await this.#commit(batch, this.#tail.position);
@@ -161,27 +164,36 @@ export class CaptureSession implements AsyncDisposable {
     const catalogVersion = schema.catalog.version;
     await this.#whileFull(() => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs: batch.catalogs, transactions: batch.transactions }));
     batch.clear();
+    this.#options.spill.clear();
     await this.#whileFull(() => mirror.afterLogCommit());
+  }
+
+  /** The changes of a transaction. What can pass while it is being compared is waited for; the replica then begins again from the mirror. */
+  async #apply(transaction: WalTransaction): Promise<TransactionChanges> {
+    const { captured, spill, warn } = this.#options;
+    for (let told = false; ; ) {
+      try {
+        return this.#replica.apply(transaction);
+      } catch (error) {
+        const full = asDiskFull(error);
+        if (full === null && !(error instanceof FramesMoved)) throw error;
+        if (full !== null && !told) warn(full);
+        told ||= full !== null;
+        // Frames that moved: the keeper is handing over, has spooled them, and tells so in the next turn.
+        await nextTurn(full === null ? 1 : FULL_RETRY_MS);
+        const { mirror, schema } = this.#replica;
+        this.#replica = Replica.read(mirror, { captured, known: schema.catalog, firstVersion: schema.catalog.version, spill });
+      }
+    }
   }
 
   /** A transaction that does not fit into memory: its images are read again from the WAL or the spool. */
   async #takeLarge(transaction: WalTransaction): Promise<void> {
-    const { log, captured } = this.#options;
+    const { log } = this.#options;
     const { mirror } = this.#replica;
     const batchId = log.state()!.batchId + 1;
     const batch = new PendingBatch();
-    for (;;) {
-      try {
-        batch.add(transaction, this.#replica.apply(transaction));
-        break;
-      } catch (error) {
-        if (!(error instanceof FramesMoved)) throw error;
-        // The keeper is handing over: it has spooled the frames and tells so. The replica begins again from the mirror.
-        await nextTurn();
-        const known = this.#replica.schema.catalog;
-        this.#replica = Replica.read(mirror, { captured, known, firstVersion: known.version });
-      }
-    }
+    batch.add(transaction, await this.#apply(transaction));
     await this.#whileFull(async () => {
       for (;;) {
         try {
@@ -189,7 +201,7 @@ export class CaptureSession implements AsyncDisposable {
           return;
         } catch (error) {
           if (!(error instanceof FramesMoved)) throw error;
-          await nextTurn();
+          await nextTurn(1);
         }
       }
     });
@@ -298,7 +310,7 @@ const takeFirstState = async (options: SessionOptions, ready: Ready, epoch: numb
   using snapshot = HiveSnapshot.open(capture.hive, place);
   const batchId = 1;
   const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options.warn);
-  const replica = Replica.read(mirror, { captured, known: null, firstVersion: 1 });
+  const replica = Replica.read(mirror, { captured, known: null, firstVersion: 1, spill: options.spill });
   const position = positionAt(ready, snapshot, epoch);
   const { catalog } = replica.schema;
   await retryWhileFull(
@@ -341,7 +353,7 @@ const openReplica = (options: SessionOptions): Replica | { invalid: string } => 
   const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
   const mirror = Mirror.open(mirrorOptions(options, pageSize), state.batchId);
-  return mirror instanceof Mirror ? Replica.read(mirror, { captured, known, firstVersion: known.version }) : mirror;
+  return mirror instanceof Mirror ? Replica.read(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
 };
 
 /** The net effect of what nobody saw, as one transaction marked `recovered`. */
@@ -370,6 +382,7 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
     () => log.append({ batchId, position, sizePages: set.sizePages, catalogVersion: schema.catalog.version, catalogs, transactions: [transaction] }),
     warn,
   );
+  options.spill.clear();
   await retryWhileFull(() => mirror.afterLogCommit(), warn);
   return { replica, position, generation: 1, beginning: 'recovered', continuation: null };
 };
@@ -391,10 +404,10 @@ const positionOf = ({ epoch, frame, salt1, salt2, checksum1, checksum2 }: WalTra
 const nowUs = (): number => Math.round((performance.timeOrigin + performance.now()) * 1000);
 
 /** The log keeps the single part of a small transaction inline. */
-const joined = (parts: readonly Buffer[]): readonly Buffer[] => {
+const joined = (parts: readonly Part[]): readonly Part[] => {
   if (parts.length < 2) return parts;
   const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-  return bytes <= PART_BYTES ? [Buffer.concat(parts)] : parts;
+  return bytes <= PART_BYTES ? [Buffer.concat(parts.map(partBytes))] : parts;
 };
 
-const nextTurn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));
+const nextTurn = (delayMs: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, delayMs));

@@ -9,7 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
-import { ChangeWriter } from '../change/change-codec.ts';
+import { ChangeWriter, partBytes } from '../change/change-codec.ts';
 import type { Rowid } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
 import { resolveHive } from '../hive/hive-file.ts';
@@ -19,6 +19,7 @@ import { WaggleError } from '../support/errors.ts';
 import { CaptureSession } from './capture-session.ts';
 import type { CaptureOptions, EncodedRows, FromCapture } from './protocol.ts';
 import type { Replica } from './replica.ts';
+import { SpillFile } from './spill-file.ts';
 import { tableFilter } from './table-filter.ts';
 import { Wake } from './wake.ts';
 
@@ -40,6 +41,7 @@ export class Capture {
   readonly #wake = new Wake();
   readonly #requests: RowsRequest[] = [];
   #replica: Replica | null = null;
+  #spill: SpillFile | null = null;
   /** Until somebody tells how far the sinks are, retention removes nothing. */
   #keepAfterSeq = 0;
   /** Set by `stop`: the time at which what is not taken is left for the next start. */
@@ -59,6 +61,8 @@ export class Capture {
     this.#options = { ...this.#options, hive };
     mkdirSync(join(stateDir, 'spool'), { recursive: true, mode: 0o700 });
     const log = LogWriter.open({ path: join(stateDir, 'log.db'), durability, hive: { path: hive } });
+    using spill = new SpillFile(join(stateDir, 'spill'));
+    this.#spill = spill;
     const notice = await ChangeNotice.open(hive, () => this.#wake.notify(), () => this.#wake.pollOnly());
     try {
       await this.#sessions(log);
@@ -122,6 +126,7 @@ export class Capture {
       capture: this.#options,
       log,
       captured: tableFilter(this.#options.tables),
+      spill: this.#spill!,
       replica: this.#replica,
       wake: () => this.#wake.notify(),
       warn: (error) => this.#warn(error),
@@ -201,7 +206,7 @@ const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): Enco
   return {
     table: entry.table,
     encoding: replica.schema.catalog.encoding,
-    parts: writer.parts(),
+    parts: writer.parts().map(partBytes),
     asOf: { seq: log.headSeq, txid: log.headTxid },
     done: rows.done,
   };

@@ -4,6 +4,7 @@
  */
 import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
+import type { PartSpill } from '../change/change-codec.ts';
 import type { Catalog, Rowid, TextEncoding } from '../change/table.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
@@ -39,7 +40,7 @@ export class Replica {
    * Reads schema and page map out of a mirror. `known`: the catalog that the log has as of the same batch; null: this is the
    * first state and gets version `firstVersion`.
    */
-  static read(mirror: Mirror, options: { captured: TableFilter; known: Catalog | null; firstVersion: number }): Replica {
+  static read(mirror: Mirror, options: ReplicaOptions): Replica {
     const readPage = (page: number): Buffer => mirror.page(page);
     const header = headerOf(mirror);
     const { usableSize, encoding } = header;
@@ -51,7 +52,7 @@ export class Replica {
       const map = new PageMap(mirror.sizePages);
       map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
       for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
-      const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured });
+      const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica(mirror, diff, usableSize);
     } catch (error) {
       if (error instanceof PageCorruption) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
@@ -107,6 +108,14 @@ export class Replica {
       newSizePages: set.sizePages,
     };
   }
+}
+
+export interface ReplicaOptions {
+  readonly captured: TableFilter;
+  readonly known: Catalog | null;
+  readonly firstVersion: number;
+  /** Where changes of a large transaction are put aside. */
+  readonly spill?: PartSpill | null;
 }
 
 export interface ReplicaRows {

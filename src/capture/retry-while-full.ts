@@ -18,7 +18,8 @@ export const retryWhileFull = async <T>(work: () => T | Promise<T>, warn: (error
   }
 };
 
-const asDiskFull = (error: unknown): WaggleError | null => {
+/** The error as DISK_FULL if it says that there is no space, else null. */
+export const asDiskFull = (error: unknown): WaggleError | null => {
   if (error instanceof WaggleError) return error.code === 'DISK_FULL' ? error : null;
   const code = systemErrorCode(error);
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return null;

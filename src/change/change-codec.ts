@@ -31,12 +31,37 @@ const EMPTY = Buffer.alloc(0);
 /** Bytes after which a part is closed. A single larger change makes a larger part. */
 export const PART_BYTES = 256 * 1024;
 
+/** A part that was put aside. */
+export interface SpilledPart {
+  readonly length: number;
+  read(): Buffer;
+}
+
+/** Where the parts of a large transaction are put aside, so that memory does not grow with it. */
+export interface PartSpill {
+  write(part: Buffer): SpilledPart;
+}
+
+export type Part = Buffer | SpilledPart;
+
+export const partBytes = (part: Part): Buffer => (Buffer.isBuffer(part) ? part : part.read());
+
+/** Bytes of parts that a writer keeps in memory before it puts the further ones aside. */
+const RESIDENT_PART_BYTES = 4 * 1024 * 1024;
+
 /** Collects changes into parts. One writer, one order: what is appended first has the lower seq. */
 export class ChangeWriter {
   count = 0;
-  readonly #parts: Buffer[] = [];
+  readonly #parts: Part[] = [];
+  readonly #spill: PartSpill | null;
+  #residentBytes = 0;
   #buffer: Buffer = EMPTY;
   #length = 0;
+
+  /** `spill`: null: everything stays in memory. */
+  constructor(spill: PartSpill | null = null) {
+    this.#spill = spill;
+  }
 
   create(table: number, rowid: Rowid, record: Uint8Array): void {
     this.#begin(OP_C, table, 8 + 9 + record.length);
@@ -79,7 +104,7 @@ export class ChangeWriter {
   }
 
   /** The parts so far. The writer can be used on. */
-  parts(): Buffer[] {
+  parts(): Part[] {
     this.#close();
     return this.#parts;
   }
@@ -88,8 +113,9 @@ export class ChangeWriter {
     if (this.#length >= PART_BYTES) this.#close();
     const needed = this.#length + 1 + varintLength(table) + bytes;
     if (needed > this.#buffer.length) {
-      // Most transactions are small: the first buffer comes out of Node's pool.
-      const grown = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 4, PART_BYTES + PART_BYTES / 4)));
+      // Most transactions are small: the first buffer comes out of Node's pool. Behind the first part it is a large one.
+      const full = PART_BYTES + PART_BYTES / 4;
+      const grown = Buffer.allocUnsafe(Math.max(needed, this.#parts.length > 0 ? full : Math.min(this.#buffer.length * 4, full)));
       this.#buffer.copy(grown, 0, 0, this.#length);
       this.#buffer = grown;
     }
@@ -110,8 +136,14 @@ export class ChangeWriter {
 
   #close(): void {
     if (this.#length === 0) return;
-    this.#parts.push(this.#buffer.subarray(0, this.#length));
-    this.#buffer = EMPTY;
+    const part = this.#buffer.subarray(0, this.#length);
+    if (this.#spill !== null && this.#residentBytes + part.length > RESIDENT_PART_BYTES) {
+      this.#parts.push(this.#spill.write(part));
+    } else {
+      this.#residentBytes += part.length;
+      this.#parts.push(part);
+      this.#buffer = EMPTY;
+    }
     this.#length = 0;
   }
 }

@@ -6,7 +6,7 @@
  * a row whose key changed is a delete and a create, and a delete and a create of the same key (REPLACE, rebuilt tables,
  * VACUUM's renumbering) join to an update, or to nothing if the row is the same.
  */
-import { ChangeWriter, RawChange } from '../change/change-codec.ts';
+import { ChangeWriter, partBytes, type PartSpill, RawChange } from '../change/change-codec.ts';
 import type { Rowid, Table } from '../change/table.ts';
 import type { RowVisitor } from './leaf-merge.ts';
 import { rowKey } from './row-key.ts';
@@ -19,6 +19,7 @@ export interface TableChangesOptions {
   readonly previous: Table;
   /** Whether two records of the same row (before, after) say the same; null: bytes decide. */
   readonly sameRow: ((rowid: Rowid, before: Buffer, after: Buffer) => boolean) | null;
+  readonly spill: PartSpill | null;
 }
 
 export class TableChanges implements RowVisitor {
@@ -29,14 +30,18 @@ export class TableChanges implements RowVisitor {
   readonly #previous: Table;
   readonly #keyed: boolean;
   readonly #sameRow: TableChangesOptions['sameRow'];
-  #upserts = new ChangeWriter();
-  #deletes = new ChangeWriter();
+  readonly #spill: PartSpill | null;
+  #upserts: ChangeWriter;
+  #deletes: ChangeWriter;
 
-  constructor({ index, table, previous, sameRow }: TableChangesOptions) {
+  constructor({ index, table, previous, sameRow, spill }: TableChangesOptions) {
     this.index = index;
     this.table = table;
     this.#previous = previous;
     this.#sameRow = sameRow;
+    this.#spill = spill;
+    this.#upserts = new ChangeWriter(spill);
+    this.#deletes = new ChangeWriter(spill);
     this.#keyed = table.key.length > 0 && table.rowidAlias === -1;
   }
 
@@ -71,7 +76,7 @@ export class TableChanges implements RowVisitor {
       gone.set(rowKey(this.#previous, raw.rowid, raw.before), row);
       goneByRowid.set(raw.rowid, row);
     });
-    const upserts = new ChangeWriter();
+    const upserts = new ChangeWriter(this.#spill);
     // First all joins by key; only a delete that none of them took can stand beside the create of its rowid.
     const created: { rowid: Rowid; record: Buffer }[] = [];
     forEachChange(this.#upserts, (raw) => {
@@ -97,7 +102,7 @@ export class TableChanges implements RowVisitor {
       }
       upserts.create(this.index, rowid, record);
     }
-    const deletes = new ChangeWriter();
+    const deletes = new ChangeWriter(this.#spill);
     for (const row of gone.values()) {
       if (!row.taken) deletes.delete(this.index, row.rowid, row.record, false);
     }
@@ -114,7 +119,8 @@ interface GoneRow {
 
 const forEachChange = (writer: ChangeWriter, visit: (raw: RawChange) => void): void => {
   const raw = new RawChange();
-  for (const part of writer.parts()) {
+  for (const stored of writer.parts()) {
+    const part = partBytes(stored);
     for (let offset = 0; offset < part.length; ) {
       offset = raw.parse(part, offset);
       visit(raw);

@@ -9,7 +9,7 @@
  *
  * `diff` returns with the page map and the schema moved on. After a throw the object must not be used again.
  */
-import { ChangeWriter } from '../change/change-codec.ts';
+import { ChangeWriter, type PartSpill } from '../change/change-codec.ts';
 import type { TextEncoding } from '../change/table.ts';
 import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
@@ -38,6 +38,8 @@ export interface TransactionDiffOptions {
   readonly usableSize: number;
   readonly encoding: TextEncoding;
   readonly captured: TableFilter;
+  /** Where changes of a large transaction are put aside; null: they stay in memory. */
+  readonly spill: PartSpill | null;
 }
 
 export class TransactionDiff {
@@ -45,9 +47,11 @@ export class TransactionDiff {
   readonly #usableSize: number;
   readonly #encoding: TextEncoding;
   readonly #captured: TableFilter;
+  readonly #spill: PartSpill | null;
   #schema: Schema;
 
-  constructor({ schema, map, usableSize, encoding, captured }: TransactionDiffOptions) {
+  constructor({ schema, map, usableSize, encoding, captured, spill }: TransactionDiffOptions) {
+    this.#spill = spill;
     this.#schema = schema;
     this.#map = map;
     this.#usableSize = usableSize;
@@ -125,7 +129,7 @@ export class TransactionDiff {
   }
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages, edit: PageMapEdit): TableChanges {
-    const visitor = new TableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
+    const visitor = new TableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null, spill: this.#spill });
     guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, edit, visitor }));
     return visitor;
   }
@@ -151,7 +155,7 @@ export class TransactionDiff {
     const sameRow = sameColumns(before, now.table)
       ? (_rowid: unknown, a: Buffer, b: Buffer): boolean => a.equals(b)
       : rowComparison(before, now.table, this.#encoding);
-    const visitor = new TableChanges({ index: now.index, table: now.table, previous: before, sameRow });
+    const visitor = new TableChanges({ index: now.index, table: now.table, previous: before, sameRow, spill: this.#spill });
     guarded(now.table.name, () => {
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, (page) => images.newPage(page));

@@ -3,7 +3,7 @@ import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import type { FrameSource } from './wal-file.ts';
 
 /** Frames above this many bytes are not kept in memory but read again when their page is asked for. */
-export const RESIDENT_BYTES = 24 * 1024 * 1024;
+export const RESIDENT_BYTES = 8 * 1024 * 1024;
 
 /** What `image` throws when the frames are no longer where they were: ask the tail again after the keeper has told. */
 export class FramesMoved extends Error {

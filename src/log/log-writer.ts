@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync } from 'node:fs';
 import type Database from 'better-sqlite3';
+import { type Part, partBytes } from '../change/change-codec.ts';
 import type { Position } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -38,7 +39,7 @@ export interface LogTransaction {
   /** Changes in `parts`. 0: the transaction is not stored. */
   readonly changeCount: number;
   /** As `ChangeWriter.parts()` gives them. */
-  readonly parts: readonly Buffer[];
+  readonly parts: readonly Part[];
   readonly catalogVersion: number;
   /** Differs from `catalogVersion` where the transaction changed the schema. */
   readonly previousCatalogVersion: number;
@@ -265,7 +266,7 @@ export class LogWriter implements Disposable {
       let firstPart: number | null = null;
       if (parts.length > 1) {
         firstPart = next_part;
-        for (const part of parts) this.#insertPart.run(next_part++, part);
+        for (const part of parts) this.#insertPart.run(next_part++, partBytes(part));
       }
       head_seq += transaction.changeCount;
       head_txid = `${transaction.epoch}:${transaction.frame}`;
@@ -281,7 +282,7 @@ export class LogWriter implements Disposable {
         previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
         parts.length,
         firstPart,
-        firstPart === null ? parts[0]! : null,
+        firstPart === null ? partBytes(parts[0]!) : null,
       );
       for (const part of parts) bytes += part.length;
       bytes += ROW_BYTES;

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { Replica } from '../../src/capture/replica.ts';
-import { ChangeDecoder } from '../../src/change/change-codec.ts';
+import { ChangeDecoder, partBytes } from '../../src/change/change-codec.ts';
 import type { Change } from '../../src/change/change.ts';
 import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
@@ -47,7 +47,7 @@ export class ReplicaProbe implements AsyncDisposable {
         this.#seq += changes.count;
         const info = { txid: `1:${transaction.frame}`, epoch: 1, frame: transaction.frame, firstSeq, lastSeq: this.#seq - 1, timestampUs: 0, origin: null, recovered: false };
         const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
-        result.push(changes.parts().flatMap((part) => decoder.decode(part)));
+        result.push(changes.parts().flatMap((part) => decoder.decode(partBytes(part))));
       }
     }
     return result;

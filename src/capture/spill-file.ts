@@ -6,6 +6,7 @@ import { readFully, writeFully } from '../support/file.ts';
 export class SpillFile implements PartSpill, Disposable {
   readonly #fd: number;
   #sizeBytes = 0;
+  #scratch: Buffer = Buffer.alloc(0);
 
   constructor(path: string) {
     this.#fd = openSync(path, 'w+', 0o600);
@@ -20,7 +21,8 @@ export class SpillFile implements PartSpill, Disposable {
     return {
       length,
       read: () => {
-        const bytes = Buffer.allocUnsafe(length);
+        if (this.#scratch.length < length) this.#scratch = Buffer.allocUnsafeSlow(length);
+        const bytes = this.#scratch.subarray(0, length);
         if (readFully(this.#fd, bytes, length, offset) !== length) throw new Error('a spilled part has gone');
         return bytes;
       },

@@ -34,6 +34,7 @@ export const PART_BYTES = 256 * 1024;
 /** A part that was put aside. */
 export interface SpilledPart {
   readonly length: number;
+  /** Its bytes, valid until any part is read again. */
   read(): Buffer;
 }
 
@@ -44,6 +45,7 @@ export interface PartSpill {
 
 export type Part = Buffer | SpilledPart;
 
+/** A part's bytes; those of a spilled part are valid until another is read. */
 export const partBytes = (part: Part): Buffer => (Buffer.isBuffer(part) ? part : part.read());
 
 /** Bytes of parts that a writer keeps in memory before it puts the further ones aside. */

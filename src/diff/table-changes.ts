@@ -6,7 +6,7 @@
  * a row whose key changed is a delete and a create, and a delete and a create of the same key (REPLACE, rebuilt tables,
  * VACUUM's renumbering) join to an update, or to nothing if the row is the same.
  */
-import { ChangeWriter, partBytes, type PartSpill, RawChange } from '../change/change-codec.ts';
+import { ChangeWriter, type PartSpill, RawChange } from '../change/change-codec.ts';
 import type { Rowid, Table } from '../change/table.ts';
 import type { RowVisitor } from './leaf-merge.ts';
 import { rowKey } from './row-key.ts';
@@ -120,7 +120,8 @@ interface GoneRow {
 const forEachChange = (writer: ChangeWriter, visit: (raw: RawChange) => void): void => {
   const raw = new RawChange();
   for (const stored of writer.parts()) {
-    const part = partBytes(stored);
+    // Rows are kept while the other lane is read: a spilled part's bytes would not stay.
+    const part = Buffer.isBuffer(stored) ? stored : Buffer.from(stored.read());
     for (let offset = 0; offset < part.length; ) {
       offset = raw.parse(part, offset);
       visit(raw);

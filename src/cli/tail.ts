@@ -9,7 +9,7 @@ import { Command } from 'commander';
 import { StreamSink } from '../../connectors/jsonl/stream-sink.ts';
 import { hiveName } from '../config/resolve-config.ts';
 import { runDaemon } from '../daemon.ts';
-import { makeLogger } from '../support/logger.ts';
+import { type Logger, makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
 import { stopSignal } from './stop-signal.ts';
@@ -79,13 +79,22 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
       ],
     },
     {
-      logger: makeLogger({ level: options.verbose === true ? 'debug' : 'warn' }),
+      logger: tailLogger(options.verbose ?? false),
       signal: AbortSignal.any([asked, sink.failed]),
       onReady: () =>
         process.stderr.write(`waggle: capturing ${file}${options.state === undefined ? '' : `, position kept in ${options.state}`}; Ctrl-C ends\n`),
     },
   );
   if (sink.failed.aborted) throw sink.failed.reason;
+};
+
+/** What ends the one sink ends the command, which then reports it: it is not logged as well. */
+const tailLogger = (verbose: boolean): Logger => {
+  const logger = makeLogger({ level: verbose ? 'debug' : 'warn' });
+  logger.onChild = (child) => {
+    if (!verbose && child.bindings()['component'] === 'sink') child.level = 'silent';
+  };
+  return logger;
 };
 
 const splitNames = (list: string): string[] =>

@@ -1,0 +1,55 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { describe, expect, it } from 'vitest';
+import type { Status } from '../../src/cli/status.ts';
+import { temporaryDirectory } from '../helpers/temporary.ts';
+import { until } from '../helpers/until.ts';
+import { waggle } from '../helpers/waggle-command.ts';
+import { WaggleProcess } from '../helpers/waggle-process.ts';
+
+const CONFIG =
+  'hive: app.sqlite\nsinks:\n  changes: { type: jsonl, file: changes.jsonl }\n  nowhere: { type: postgres, url: "postgres://u:s3cret@127.0.0.1:1/none" }\n';
+
+const readStatus = (cwd: string): Status => JSON.parse(waggle(['status', '--json'], { cwd }).stdout) as Status;
+
+describe('waggle status', () => {
+  it('tells of a running and of a stopped daemon: position, head, each sink', async () => {
+    using directory = temporaryDirectory();
+    const cwd = directory.path;
+    const database = new Database(join(cwd, 'app.sqlite'));
+    database.pragma('journal_mode = WAL');
+    database.exec('CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)');
+    writeFileSync(join(cwd, 'waggle.yaml'), CONFIG);
+    await using daemon = new WaggleProcess(['run'], { cwd });
+    await daemon.untilReady();
+    database.exec('INSERT INTO t VALUES (2); INSERT INTO t VALUES (3)');
+
+    const running = await until(
+      'the checkpoint of the sink',
+      () => {
+        const status = readStatus(cwd);
+        return status.sinks.find((sink) => sink.name === 'changes')?.checkpoint?.seq === 2 && status.sinks[1]?.error != null ? status : undefined;
+      },
+      { deadlineMs: 20_000 },
+    );
+    expect(running).toMatchObject({ running: true, pid: daemon.pid, hive: join(cwd, 'app.sqlite'), head: { seq: 2 }, firstSeq: 1, tables: 1 });
+    // The log's head is the last thing that was captured: the position is its commit frame.
+    expect(running.position).toBe(running.head.txid);
+    expect(running.sinks).toMatchObject([
+      { name: 'changes', state: 'streaming', lag: { changes: 0, seconds: 0 }, error: null },
+      { name: 'nowhere', state: 'retrying', checkpoint: null, error: { code: 'SINK_UNREACHABLE' } },
+    ]);
+    const text = waggle(['status'], { cwd }).stdout;
+    expect(text).toMatch(new RegExp(`daemon +running \\(pid ${daemon.pid}\\)`));
+    expect(text).toMatch(/changes +streaming +seq 2 +0 +-/);
+    expect(text).toMatch(/nowhere +retrying +none +unknown +.*\[SINK_UNREACHABLE\]/);
+    expect(text + daemon.stderr).not.toContain('s3cret');
+
+    await daemon.stop();
+    database.close();
+    expect(readStatus(cwd)).toMatchObject({ running: false, pid: null, head: { seq: 2 } });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/daemon +not running/);
+    expect(waggle(['status', '--state', '.waggle'], { cwd }).stdout).toMatch(/daemon +not running/);
+  });
+});

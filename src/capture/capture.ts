@@ -9,6 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { ChangeWriter, partBytes } from '../change/change-codec.ts';
 import type { Rowid } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
@@ -32,6 +33,8 @@ type RowsRequest = { readonly id: number; readonly table: string; readonly after
 
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;
+/** About a tenth of the application's share where there are fewer cores than work. */
+const CAPTURE_NICENESS = 10;
 /** A writer that is faster than capture must not keep it from ending. */
 const CATCH_UP_MS = 10_000;
 
@@ -103,8 +106,8 @@ export class Capture {
           if (error === null) return;
           throw error;
         } finally {
-          this.#replica = session.replica;
           await session[Symbol.asyncDispose]();
+          this.#replica = await session.handOn();
         }
       } catch (error) {
         if (!(error instanceof WaggleError) || !this.#canRetry(error, hasRun)) throw error;
@@ -122,16 +125,22 @@ export class Capture {
   }
 
   async #begin(log: LogWriter): Promise<CaptureSession> {
+    const replica = this.#replica;
+    this.#replica = null;
     const session = await CaptureSession.begin({
       capture: this.#options,
       log,
       captured: tableFilter(this.#options.tables),
       spill: this.#spill!,
-      replica: this.#replica,
+      replica,
+      isStopping: () => this.#stopAfterMs !== null,
       wake: () => this.#wake.notify(),
       warn: (error) => this.#warn(error),
       stats: (stats: KeeperStats) => this.#post({ type: 'keeper', stats }),
     });
+    // Behind the application where both want the same core. Not before the keeper was started: it must not inherit this, since
+    // it holds the application up for as long as a barrier takes.
+    yieldToApplication();
     this.#post({
       type: 'ready',
       beginning: session.beginning,
@@ -178,8 +187,15 @@ export class Capture {
     const now = Date.now();
     const { maxAgeMs, maxBytes } = this.#options.retention;
     if (now - this.#prunedAt < PRUNE_EVERY_MS || (maxAgeMs === null && maxBytes === null)) return;
-    const { more } = log.prune({ maxAgeMs: maxAgeMs ?? Infinity, maxBytes: maxBytes ?? Infinity, keepAfterSeq: this.#keepAfterSeq });
-    if (!more) this.#prunedAt = now;
+    try {
+      const { more } = log.prune({ maxAgeMs: maxAgeMs ?? Infinity, maxBytes: maxBytes ?? Infinity, keepAfterSeq: this.#keepAfterSeq });
+      if (!more) this.#prunedAt = now;
+    } catch (error) {
+      if (!(error instanceof WaggleError) || error.code !== 'DISK_FULL') throw error;
+      // Not worth a session's end, in which the keeper would let go of the hive.
+      this.#prunedAt = now;
+      this.#warn(error);
+    }
   }
 
   #serve(request: RowsRequest, replica: Replica, log: LogWriter): void {
@@ -196,6 +212,15 @@ export class Capture {
     this.#post({ type: 'warning', error: error.toJSON() });
   }
 }
+
+/** On Linux the priority is the calling thread's own. */
+const yieldToApplication = (): void => {
+  try {
+    setPriority(0, CAPTURE_NICENESS);
+  } catch {
+    // Not allowed here: capture then competes as any other process does.
+  }
+};
 
 const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): EncodedRows | null => {
   const rows = replica.readRows(request.table, request.after, request.maxBytes);

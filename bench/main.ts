@@ -1,0 +1,102 @@
+/**
+ * npm run bench -- [writer] [decode] [latency] [sinks] [--pairs N] [--seconds N]
+ *
+ * Ratios first: each figure stands beside its reference, measured in turns in the same run. Absolute figures are those of
+ * this machine at this hour; the spread says how much to believe.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpus, loadavg } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { runDecode } from './decode.ts';
+import { runLatency } from './latency.ts';
+import { SHAPE_TITLES, SHAPES } from './shapes.ts';
+import { median, megabytes, spread, table, thousands } from './table.ts';
+import { runWriter, type WriterRun } from './writer.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { pairs: { type: 'string', default: '5' }, seconds: { type: 'string', default: '3' } },
+});
+const pairs = Number(values.pairs);
+const seconds = Number(values.seconds);
+const wants = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
+const say = (text: string): void => console.log(text);
+
+const rates = (runs: readonly WriterRun[]): number => median(runs.map((run) => run.rowsPerSecond));
+
+const benchWriter = async (): Promise<void> => {
+  say(`\n## The writer, with waggle and with triggers, beside itself alone (${pairs} rounds of ${seconds} s in turns)\n`);
+  const rows = [['shape', 'waggle / alone', 'triggers / alone', 'alone', 'with waggle', 'p99 commit alone → with', 'longest', 'WAL at most', 'WAL 2 s after', 'barriers']];
+  for (const shape of SHAPES) {
+    const alone: WriterRun[] = [];
+    const waggle: WriterRun[] = [];
+    const triggers: WriterRun[] = [];
+    for (let round = 0; round < pairs; round += 1) {
+      // The order changes, so that a machine that slows down favours nobody.
+      const order = round % 2 === 0 ? (['alone', 'waggle', 'triggers'] as const) : (['triggers', 'waggle', 'alone'] as const);
+      for (const companion of order) {
+        const run = await runWriter(shape, companion, { seconds });
+        (companion === 'alone' ? alone : companion === 'waggle' ? waggle : triggers).push(run);
+      }
+    }
+    const ratio = (runs: readonly WriterRun[]): number[] => runs.map((run, index) => run.rowsPerSecond / alone[index]!.rowsPerSecond);
+    rows.push([
+      SHAPE_TITLES[shape],
+      spread(ratio(waggle)),
+      spread(ratio(triggers)),
+      `${thousands(rates(alone))} rows/s`,
+      `${thousands(rates(waggle))} rows/s`,
+      `${median(alone.map((run) => run.p99)).toFixed(2)} → ${median(waggle.map((run) => run.p99)).toFixed(2)} ms`,
+      `${median(alone.map((run) => run.max)).toFixed(0)} → ${median(waggle.map((run) => run.max)).toFixed(0)} ms`,
+      megabytes(Math.max(...waggle.map((run) => run.maxWalBytes))),
+      megabytes(Math.max(...waggle.map((run) => run.walBytesAfter ?? 0))),
+      String(waggle.reduce((sum, run) => sum + (run.keeper?.barriers ?? 0), 0)),
+    ]);
+  }
+  say(table(rows));
+};
+
+const benchDecode = async (): Promise<void> => {
+  say(`\n## Capture from a backlog (tail, diff, mirror, log; one thread) beside the writer's own speed\n`);
+  const rows = [['shape', 'capture / writer', 'capture', 'writer (default checkpoints)', 'CPU of capture a row']];
+  const transactions = { 'inserts-1000': 300, 'inserts-1': 60_000, 'updates-100': 1500 };
+  for (const shape of SHAPES) {
+    const ratios: number[] = [];
+    const captured: number[] = [];
+    const written: number[] = [];
+    const cpu: number[] = [];
+    for (let round = 0; round < pairs; round += 1) {
+      const writer = await runWriter(shape, 'alone', { seconds });
+      const decode = await runDecode(shape, transactions[shape]);
+      const speed = decode.rows / decode.captureSeconds;
+      ratios.push(speed / writer.rowsPerSecond);
+      captured.push(speed);
+      written.push(writer.rowsPerSecond);
+      cpu.push((decode.captureCpuSeconds / decode.rows) * 1e6);
+    }
+    rows.push([SHAPE_TITLES[shape], spread(ratios), `${thousands(median(captured))} rows/s`, `${thousands(median(written))} rows/s`, `${median(cpu).toFixed(1)} µs`]);
+  }
+  say(table(rows));
+};
+
+const benchLatency = async (): Promise<void> => {
+  say('\n## Commit → line of `waggle tail`, 50 commits/s\n');
+  const rows = [['commits', 'p50', 'p90', 'p99', 'longest']];
+  const latencies = await runLatency(500);
+  const at = (part: number): string => `${latencies[Math.floor(latencies.length * part)]!.toFixed(2)} ms`;
+  rows.push([String(latencies.length), at(0.5), at(0.9), at(0.99), `${latencies.at(-1)!.toFixed(2)} ms`]);
+  say(table(rows));
+};
+
+const benchSinks = (): void => {
+  say('\n## Log → database, beside a plain load of the same rows\n');
+  execFileSync(process.execPath, [fileURLToPath(new URL('./postgres-sink.ts', import.meta.url))], { stdio: 'inherit' });
+};
+
+const busy = loadavg()[0]!;
+say(`${cpus().length} cores, load ${busy.toFixed(1)} at the start${busy > 1 ? ' (busy: believe ratios, and those with care)' : ''}, Node ${process.version}`);
+if (wants('writer')) await benchWriter();
+if (wants('decode')) await benchDecode();
+if (wants('latency')) await benchLatency();
+if (wants('sinks')) benchSinks();

@@ -31,13 +31,17 @@ export const ERROR_KINDS = {
   /** The process may not read (and for the locks: write) the file or its directory. */
   HIVE_NO_PERMISSION: kind('Run waggle as a user that may read and write the file and its directory.'),
   /** The database uses a rollback journal; there is no write-ahead log to read. */
-  HIVE_NOT_WAL: kind("Run `PRAGMA journal_mode=WAL` once in the database, or let waggle do it with --enable-wal."),
+  HIVE_NOT_WAL: kind('Run `PRAGMA journal_mode=WAL` once in the database, or let waggle do it with --enable-wal.'),
   /** The file lies where locks or shared memory do not reach the application (network or bind mount, hard link). */
-  HIVE_LOCKS_NOT_SHARED: kind('Run waggle on the machine (and in the container) of the application, on a local file system, by the file\'s only name.'),
+  HIVE_LOCKS_NOT_SHARED: kind(
+    "Run waggle on the machine (and in the container) of the application, on a local file system, by the file's only name.",
+  ),
   /** The application holds the database exclusively (`locking_mode=EXCLUSIVE`) or for longer than waggle waits. */
   HIVE_LOCKED: kind('Do not use locking_mode=EXCLUSIVE in the application; waggle tries again by itself.', { retryable: true }),
   /** Another file took the hive's place (restore, copy). */
-  HIVE_REPLACED: kind('Nothing to do: waggle starts again on the new file and records the difference as one recovered transaction.', { retryable: true }),
+  HIVE_REPLACED: kind('Nothing to do: waggle starts again on the new file and records the difference as one recovered transaction.', {
+    retryable: true,
+  }),
   /** A page or record of the hive contradicts the file format. */
   HIVE_CORRUPT: kind('Run `PRAGMA integrity_check` on the database and restore a backup if it reports an error.'),
   /** The hive's page size is not the one the mirror was made with. */

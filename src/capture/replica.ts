@@ -5,14 +5,15 @@
 import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
-import type { Catalog, Rowid, TextEncoding } from '../change/table.ts';
+import type { Catalog, Rowid } from '../change/table.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
 import { forEachRow } from '../diff/tree-scan.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { PageMap } from '../mirror/page-map.ts';
-import { PageCorruption } from '../sqlite/btree-page.ts';
+import { cellCount, PageCorruption } from '../sqlite/btree-page.ts';
 import { type DatabaseHeader, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { checkRecord, RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 
 /** A set of pages that changed together. */
@@ -41,21 +42,21 @@ export class Replica {
    * first state and gets version `firstVersion`.
    */
   static read(mirror: Mirror, options: ReplicaOptions): Replica {
-    const readPage = (page: number): Buffer => mirror.page(page);
+    const readPage = (page: number): Buffer => mirror.page(existing(page));
     const header = headerOf(mirror);
     const { usableSize, encoding } = header;
     try {
-      const rows = readSchemaRows(readPage, usableSize, encoding);
+      const map = new PageMap(mirror.sizePages);
+      map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
+      const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       let schema = Schema.read(rows, { version, encoding, captured: options.captured, previous: null });
       if (options.known !== null) schema = schema.adopt(options.known);
-      const map = new PageMap(mirror.sizePages);
-      map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
       for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica(mirror, diff, usableSize);
     } catch (error) {
-      if (error instanceof PageCorruption) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
+      if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
       throw error;
     }
   }
@@ -73,7 +74,7 @@ export class Replica {
 
   /**
    * Rows of a table in rowid order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
-   * Null if the table is not captured.
+   * Null if the table is not captured. Throws PageCorruption and RecordError.
    */
   readRows(table: string, after: Rowid | null, maxBytes: number): ReplicaRows | null {
     const entry = this.schema.byName.get(table);
@@ -82,11 +83,13 @@ export class Replica {
     const records: Buffer[] = [];
     let bytes = 0;
     let done = true;
-    forEachRow({ root: entry.root, usableSize: this.#usableSize, readPage: (page) => this.mirror.page(page), after }, (rowid, record) => {
+    const { mirror } = this;
+    forEachRow({ root: entry.root, usableSize: this.#usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after }, (rowid, record) => {
       if (bytes >= maxBytes) {
         done = false;
         return false;
       }
+      checkRecord(record);
       rowids.push(rowid);
       records.push(Buffer.from(record));
       bytes += record.length + 16;
@@ -95,14 +98,25 @@ export class Replica {
     return { rowids, records, done };
   }
 
+  /** Page size, reserved bytes and encoding are written once; a database that changed them is another one. */
+  #checkFormat(firstPage: Buffer): void {
+    const { pageSize } = this.mirror;
+    const header = parseDatabaseHeader(firstPage);
+    if (header === null) throw new WaggleError('HIVE_CORRUPT', 'page 1 is not the first page of a database any more');
+    if (header.pageSize !== pageSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', `the page size changed from ${pageSize} to ${header.pageSize}`);
+    if (header.usableSize !== this.#usableSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', 'the reserved bytes of the pages changed');
+    if (header.encoding === headerOf(this.mirror).encoding) return;
+    if (cellCount(this.mirror.page(1), 1) > 0) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
+    this.#diff.setEncoding(header.encoding);
+  }
+
   #imagesOf(set: PageSet): PageImages {
     const { mirror } = this;
     const changed = set.images ?? new Set(set.pages);
-    const encodingOf = this.schema.catalog.encoding;
-    requireSameFormat(set, mirror.pageSize, encodingOf);
+    if (changed.has(1)) this.#checkFormat(set.image(1));
     return {
-      oldPage: (page) => mirror.page(page),
-      newPage: (page) => (changed.has(page) ? set.image(page) : mirror.page(page)),
+      oldPage: (page) => mirror.page(existing(page)),
+      newPage: (page) => (changed.has(page) ? set.image(page) : mirror.page(existing(page))),
       isChanged: (page) => changed.has(page),
       oldSizePages: mirror.sizePages,
       newSizePages: set.sizePages,
@@ -130,11 +144,8 @@ const headerOf = (mirror: Mirror): DatabaseHeader => {
   return header;
 };
 
-/** Page size and encoding are written once; a database that changed them is another one. */
-const requireSameFormat = (set: PageSet, pageSize: number, encoding: TextEncoding): void => {
-  if (set.images?.has(1) === false) return;
-  const header = set.images === null && !set.pages.includes(1) ? null : parseDatabaseHeader(set.image(1));
-  if (header === null) return;
-  if (header.pageSize !== pageSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', `the page size changed from ${pageSize} to ${header.pageSize}`);
-  if (header.encoding !== encoding && set.sizePages > 1) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
+/** A page number that a page may name: what lies behind the end reads as zeros, what lies before the beginning is a fault. */
+const existing = (page: number): number => {
+  if (!(page >= 1)) throw new PageCorruption(`there is no page ${page}`);
+  return page;
 };

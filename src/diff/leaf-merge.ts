@@ -76,6 +76,7 @@ export class LeafMerge {
     const newCell = this.#newCell;
     let oldIndex = 0;
     let newIndex = 0;
+    let last: Rowid = -Infinity;
     while (oldIndex < oldCount && newIndex < newCount) {
       const oldOffset = readU16(before, pointers + oldIndex * 2);
       const newOffset = readU16(after, pointers + newIndex * 2);
@@ -88,11 +89,14 @@ export class LeafMerge {
         }
         oldIndex += 1;
         newIndex += 1;
+        last = oldCell.rowid;
         continue;
       }
       newCell.parse(after, newOffset);
+      if (newCell.rowid <= last) throw outOfOrder(leaf);
       if (oldCell.payloadBytes > oldCell.localBytes || newCell.payloadBytes > newCell.localBytes) stabilise();
       if (oldCell.rowid === newCell.rowid) {
+        last = newCell.rowid;
         this.#pair(before, leaf, after, leaf);
         oldIndex += 1;
         newIndex += 1;
@@ -100,6 +104,7 @@ export class LeafMerge {
         this.#oldOnly(before);
         oldIndex += 1;
       } else {
+        last = newCell.rowid;
         this.#newOnly(after, leaf);
         newIndex += 1;
       }
@@ -111,6 +116,8 @@ export class LeafMerge {
     }
     for (; newIndex < newCount; newIndex += 1) {
       newCell.parseAt(after, leaf, newIndex);
+      if (newCell.rowid <= last) throw outOfOrder(leaf);
+      last = newCell.rowid;
       if (newCell.payloadBytes > newCell.localBytes) stabilise();
       this.#newOnly(after, leaf);
     }
@@ -257,6 +264,9 @@ const wordsOf = ({ buffer }: Buffer): Int32Array => {
 const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: TableCell): boolean =>
   before.compare(after, newCell.localOffset, newCell.localOffset + newCell.localBytes, oldCell.localOffset, oldCell.localOffset + oldCell.localBytes) === 0;
 
+/** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
+const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`rowids of page ${leaf} are out of order`);
+
 /** The cells of some leaves in rowid order; the current one stands parsed in `cell`. Keeps a copy of the current leaf. */
 class LeafSequence {
   done = false;
@@ -268,6 +278,7 @@ class LeafSequence {
   #at = -1;
   #index = 0;
   #count = 0;
+  #last: Rowid = -Infinity;
 
   constructor(leaves: readonly number[], read: (page: number) => Buffer, cell: TableCell) {
     this.#read = read;
@@ -295,6 +306,8 @@ class LeafSequence {
       else this.image = Buffer.from(image);
     }
     this.#cell.parseAt(this.image, this.leaf, this.#index);
+    if (this.#cell.rowid <= this.#last) throw outOfOrder(this.leaf);
+    this.#last = this.#cell.rowid;
   }
 }
 

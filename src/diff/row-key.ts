@@ -5,8 +5,8 @@ import { serialTypeLength } from '../sqlite/record.ts';
 import { readVarint, varintEnd } from '../sqlite/varint.ts';
 
 /**
- * Key of a record of a table with a declared key that is not the rowid. Storage classes stay apart (1, 1.0, '1', x'31');
- * a key with a NULL in it is unlike any other, so it takes the rowid along. Columns that a short record does not hold
+ * Key of a record of a table with a declared key that is not the rowid. Numbers are the same where SQLite's own unique index holds
+ * them to be (1 and 1.0: REPLACE of the one removes the other); other storage classes stay apart ('1', x'31'); a key with a NULL in it is unlike any other, so it takes the rowid along. Columns that a short record does not hold
  * cannot be key columns (ADD COLUMN adds none).
  */
 export const rowKey = (table: Table, rowid: Rowid, record: Buffer): string => {
@@ -30,8 +30,11 @@ export const rowKey = (table: Table, rowid: Rowid, record: Buffer): string => {
   return parts.length === 1 ? parts[0]! : parts.join('');
 };
 
+const realPart = (value: number): string =>
+  Number.isInteger(value) && Math.abs(value) < 2 ** 63 ? `i${BigInt(value)};` : `r${value};`;
+
 const keyPart = (record: Buffer, serialType: number, offset: number, length: number): string => {
-  if (serialType === 7) return `r${record.readDoubleBE(offset)};`;
+  if (serialType === 7) return realPart(record.readDoubleBE(offset));
   if (serialType === 6) return `i${record.readBigInt64BE(offset)};`;
   if (serialType === 8 || serialType === 9) return `i${serialType - 8};`;
   if (serialType < 6) return `i${record.readIntBE(offset, length)};`;

@@ -5,9 +5,12 @@
  * Rows are found by rowid, events go by the declared key. So for a table with a declared key that is not the rowid:
  * a row whose key changed is a delete and a create, and a delete and a create of the same key (REPLACE, rebuilt tables,
  * VACUUM's renumbering) join to an update, or to nothing if the row is the same.
+ *
+ * Throws a RecordError for a record that nobody could decode: what is in the log can be read.
  */
 import { ChangeWriter, type PartSpill, RawChange } from '../change/change-codec.ts';
 import type { Rowid, Table } from '../change/table.ts';
+import { checkRecord } from '../sqlite/record.ts';
 import type { RowVisitor } from './leaf-merge.ts';
 import { rowKey } from './row-key.ts';
 
@@ -46,14 +49,18 @@ export class TableChanges implements RowVisitor {
   }
 
   created(rowid: Rowid, record: Buffer): void {
+    checkRecord(record);
     this.#upserts.create(this.index, rowid, record);
   }
 
   deleted(rowid: Rowid, record: Buffer): void {
+    checkRecord(record);
     this.#deletes.delete(this.index, rowid, record, false);
   }
 
   updated(rowid: Rowid, before: Buffer, after: Buffer): void {
+    checkRecord(before);
+    checkRecord(after);
     if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.table, rowid, after)) {
       this.#deletes.delete(this.index, rowid, before, false);
       this.#upserts.create(this.index, rowid, after);

@@ -23,7 +23,7 @@ import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { TableChanges } from './table-changes.ts';
 import { findMembership } from './tree-membership.ts';
-import { forEachRow, leavesOf } from './tree-scan.ts';
+import { forEachRow, leavesOf, type RowsFrom } from './tree-scan.ts';
 
 export interface TransactionChanges {
   readonly changes: ChangeWriter;
@@ -45,7 +45,7 @@ export interface TransactionDiffOptions {
 export class TransactionDiff {
   readonly #map: PageMap;
   readonly #usableSize: number;
-  readonly #encoding: TextEncoding;
+  #encoding: TextEncoding;
   readonly #captured: TableFilter;
   readonly #spill: PartSpill | null;
   #schema: Schema;
@@ -61,6 +61,11 @@ export class TransactionDiff {
 
   get schema(): Schema {
     return this.#schema;
+  }
+
+  /** For a database without any table: its first one decides the encoding. */
+  setEncoding(encoding: TextEncoding): void {
+    this.#encoding = encoding;
   }
 
   /** `changed`: the pages written by the transaction, each once. Throws HIVE_CORRUPT and the catalog's errors. */
@@ -116,7 +121,7 @@ export class TransactionDiff {
       const note = (): void => void (any = true);
       this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, edit, visitor: { created: note, updated: note, deleted: note } });
       if (!any) return previous;
-      const rows = readSchemaRows((page) => images.newPage(page), this.#usableSize, this.#encoding);
+      const rows = readSchemaRows({ root: 1, usableSize: this.#usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), after: null }, this.#encoding);
       const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding: this.#encoding, captured: this.#captured, previous });
       return sameTables(previous, schema) ? previous : schema;
     });
@@ -157,8 +162,8 @@ export class TransactionDiff {
       : rowComparison(before, now.table, this.#encoding);
     const visitor = new TableChanges({ index: now.index, table: now.table, previous: before, sameRow, spill: this.#spill });
     guarded(now.table.name, () => {
-      const oldLeaves = old === undefined ? [] : leavesOf(old.root, (page) => images.oldPage(page));
-      const newLeaves = leavesOf(now.root, (page) => images.newPage(page));
+      const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
+      const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
       const merge = new LeafMerge({ tree: now.tree, usableSize: this.#usableSize, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' });
       merge.mergeOrdered(oldLeaves, newLeaves);
@@ -178,9 +183,9 @@ export class TransactionDiff {
 }
 
 /** All rows of sqlite_schema, in rowid order. */
-export const readSchemaRows = (readPage: (page: number) => Buffer, usableSize: number, encoding: TextEncoding): SchemaRow[] => {
+export const readSchemaRows = (from: RowsFrom, encoding: TextEncoding): SchemaRow[] => {
   const rows: SchemaRow[] = [];
-  forEachRow({ root: 1, usableSize, readPage, after: null }, (_rowid, record) => {
+  forEachRow(from, (_rowid, record) => {
     rows.push(decodeSchemaRow(record, encoding));
     return true;
   });
@@ -219,7 +224,7 @@ const writeRowChanges = (schema: Schema, found: ReadonlyMap<string, TableChanges
   for (const name of order) {
     const table = found.get(name);
     if (table === undefined) continue;
-    const lanes = table.finish();
+    const lanes = guarded(name, () => table.finish());
     if (table.movedSilently) moved.add(name);
     changes.append(lanes.upserts);
     deletes.push(lanes.deletes);

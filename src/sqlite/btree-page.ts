@@ -58,12 +58,17 @@ export const forEachChild = (page: Buffer, pageNumber: number, visit: (child: nu
   for (let index = 0; index < count; index += 1) {
     const cell = readU16(page, pointers + index * 2);
     if (cell + 4 > page.length) throw new PageCorruption('cell lies outside the page');
-    visit(readU32(page, cell));
+    visit(notZero(readU32(page, cell)));
   }
-  visit(readU32(page, header + 8));
+  visit(notZero(readU32(page, header + 8)));
 };
 
-/** Rowid in the index-th cell of an interior table page: the largest rowid in that cell's left child. */
+const notZero = (child: number): number => {
+  if (child === 0) throw new PageCorruption('an interior page has page 0 as a child');
+  return child;
+};
+
+/** Rowid in the index-th cell of an interior table page: the largest rowid in that cell's left child. Follows `forEachChild`. */
 export const interiorRowid = (page: Buffer, pageNumber: number, index: number): number | bigint =>
   readRowid(page, readU16(page, btreeOffset(pageNumber) + 12 + index * 2) + 4);
 
@@ -100,7 +105,10 @@ export class TableCell {
 
   /** The index-th cell of a leaf table page. */
   parseAt(page: Buffer, pageNumber: number, index: number): void {
-    this.parse(page, readU16(page, btreeOffset(pageNumber) + 8 + index * 2));
+    const pointers = btreeOffset(pageNumber) + 8;
+    const offset = readU16(page, pointers + index * 2);
+    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption('cell lies in the page header');
+    this.parse(page, offset);
   }
 
   #place(payload: number, start: number): void {

@@ -48,6 +48,24 @@ export const decodeRecord = (record: Buffer, options: DecodeOptions): RecordValu
   return values;
 };
 
+/**
+ * Throws a RecordError unless the record's header and values fill it exactly, as SQLite itself demands: whoever decodes it later
+ * will get values. Allocates nothing.
+ */
+export const checkRecord = (record: Buffer): void => {
+  const headerSize = readVarint(record, 0);
+  let header = varintEnd;
+  let body = headerSize;
+  if (!(headerSize >= header && headerSize <= record.length)) throw new RecordError('record header is longer than the record');
+  while (header < headerSize) {
+    const serialType = readVarint(record, header);
+    header = varintEnd;
+    if (serialType === 10 || serialType === 11) throw new RecordError(`reserved serial type ${serialType}`);
+    body += serialTypeLength(serialType);
+  }
+  if (header !== headerSize || body !== record.length) throw new RecordError('record values do not fill the record');
+};
+
 const decodeValue = (record: Buffer, offset: number, serialType: number, length: number, options: DecodeOptions): RecordValue => {
   if (serialType >= 12) {
     const end = offset + length;

@@ -60,7 +60,8 @@ const readLongRowid = (bytes: Uint8Array, offset: number): number | bigint => {
       return canonicalInteger(value);
     }
   }
-  value = (value << 8n) | BigInt(bytes[offset++]!);
+  // Past the end of the bytes there is nothing; `varintEnd` then lies behind them, which is the caller's to see.
+  value = (value << 8n) | BigInt(bytes[offset++] ?? 0);
   varintEnd = offset;
   return canonicalInteger(BigInt.asIntN(64, value));
 };

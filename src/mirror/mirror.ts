@@ -10,7 +10,7 @@
  * committed in the log, and folded into the page file only when the log is known to be durable. So after any kill
  * folded ≤ the log's batch id, and the redo chain from folded to it is unbroken; what lies after is cut off.
  */
-import { closeSync, existsSync, fdatasync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
@@ -57,6 +57,7 @@ export class Mirror implements AsyncDisposable {
   #lastId: number;
   #folding: Promise<void> | null = null;
   #foldError: unknown = null;
+  #isClosed = false;
 
   private constructor(options: MirrorOptions, state: { fd: number; sizePages: number; batchId: number }) {
     this.#options = options;
@@ -105,12 +106,15 @@ export class Mirror implements AsyncDisposable {
     if (folded.batchId > batchId) return { invalid: 'it is ahead of the log' };
     options.makeLogDurable();
     const fd = openSync(join(directory, 'pages'), 'r+');
-    const replayed = replay(options, fd, folded, batchId);
-    if ('invalid' in replayed) {
+    try {
+      if (fstatSync(fd).size < folded.sizePages * pageSize) return closed(fd, { invalid: 'its page file is too short' });
+      const replayed = replay(options, fd, folded, batchId);
+      if ('invalid' in replayed) return closed(fd, replayed);
+      return new Mirror(options, { fd, sizePages: replayed.sizePages, batchId });
+    } catch (error) {
       closeSync(fd);
-      return replayed;
+      throw error;
     }
-    return new Mirror(options, { fd, sizePages: replayed.sizePages, batchId });
   }
 
   /**
@@ -124,7 +128,12 @@ export class Mirror implements AsyncDisposable {
     const cached = this.#cache.get(page);
     if (cached !== undefined) return cached;
     const slot = this.#cache.claim(page);
-    this.#readPage(page, slot);
+    try {
+      this.#readPage(page, slot);
+    } catch (error) {
+      this.#cache.drop(page);
+      throw error;
+    }
     return slot;
   }
 
@@ -174,7 +183,10 @@ export class Mirror implements AsyncDisposable {
     if (this.#folding === null) this.#startFold();
   }
 
+  /** May be called again. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     await this.#folding;
     this.#active[Symbol.dispose]();
     this.#sealed?.[Symbol.dispose]();
@@ -189,8 +201,7 @@ export class Mirror implements AsyncDisposable {
   }
 
   #append(id: number, pages: readonly number[], image: (page: number) => Buffer): void {
-    this.#active.append({ id, previousId: this.#lastId, sizePages: this.sizePages, pages, image });
-    if (this.#options.durability === 'fsync') this.#active.sync();
+    this.#active.append({ id, previousId: this.#lastId, sizePages: this.sizePages, pages, image }, { durable: this.#options.durability === 'fsync' });
     this.#lastId = id;
   }
 
@@ -208,9 +219,11 @@ export class Mirror implements AsyncDisposable {
 
   #startFold(): void {
     if (this.#sealed === null) {
-      this.#sealed = this.#active;
+      // First the new file: without space for it the old one goes on as the active one.
+      const next = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber + 1}`), this.pageSize);
       this.#segmentNumber += 1;
-      this.#active = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber}`), this.pageSize);
+      this.#sealed = this.#active;
+      this.#active = next;
     }
     const segment = this.#sealed;
     this.#options.makeLogDurable();
@@ -238,6 +251,11 @@ export class Mirror implements AsyncDisposable {
     segment.remove();
   }
 }
+
+const closed = <T>(fd: number, result: T): T => {
+  closeSync(fd);
+  return result;
+};
 
 const inPageOrder = (offsets: ReadonlyMap<number, number>): [number, number][] => [...offsets].sort((a, b) => a[0] - b[0]);
 

@@ -35,6 +35,14 @@ export class PageCache {
     return this.#views[slot]!;
   }
 
+  /** Forgets a page whose slot could not be filled. */
+  drop(page: number): void {
+    const slot = this.#slots.get(page);
+    if (slot === undefined) return;
+    this.#slots.delete(page);
+    this.#owners[slot] = 0;
+  }
+
   put(page: number, image: Uint8Array): void {
     this.claim(page).set(image);
   }

@@ -7,7 +7,7 @@
  *
  * A batch that is cut off or fails its checksum is the end of the segment, not an error: it was never in the log.
  */
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { readFully, writeFully } from '../support/file.ts';
 
@@ -59,7 +59,11 @@ export class RedoSegment implements Disposable {
     this.#fd = openSync(path, 'r+');
   }
 
-  append(batch: RedoBatch): void {
+  /**
+   * Appends a batch; with `durable` it is on the disk when this returns. After a throw nothing was appended, and the same or another batch can
+   * be: it is written to the same place again (a failed sync may have dropped what it should have written).
+   */
+  append(batch: RedoBatch, options: { durable: boolean }): void {
     const { pageSize } = this;
     const headBytes = HEADER_BYTES + batch.pages.length * 4;
     const total = headBytes + batch.pages.length * pageSize + TRAILER_BYTES;
@@ -91,6 +95,7 @@ export class RedoSegment implements Disposable {
     piece.writeUInt32LE(sum, filled);
     piece.writeUInt32LE(END, filled + 4);
     writeFully(this.#fd, piece.subarray(0, filled + TRAILER_BYTES), at);
+    if (options.durable) fdatasyncSync(this.#fd);
     this.#take({ ...batch, imagesOffset: start + headBytes, endOffset: start + total });
   }
 
@@ -98,24 +103,14 @@ export class RedoSegment implements Disposable {
     if (readFully(this.#fd, into, this.pageSize, offset) !== this.pageSize) throw new Error(`${this.path} ends inside a page image`);
   }
 
-  sync(): void {
-    fdatasyncSync(this.#fd);
-  }
-
   /** Takes the next batch of a segment that was opened again; null at its end (also a torn one). */
   next(): RedoEntry | null {
-    const entry = this.#parse(this.sizeBytes);
-    return entry;
+    return this.#parse(this.sizeBytes);
   }
 
   /** Accepts what `next` gave: its images count from now on. */
   accept(entry: RedoEntry): void {
     this.#take(entry);
-  }
-
-  /** Cuts off what was not accepted. */
-  truncate(): void {
-    ftruncateSync(this.#fd, this.sizeBytes);
   }
 
   /** Closes and deletes the file. */

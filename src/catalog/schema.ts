@@ -34,7 +34,8 @@ export class Schema {
 
   /** The schema of sqlite_schema's rows. Tree ids go by name: a table that is known keeps its id. */
   static read(rows: readonly SchemaRow[], options: SchemaOptions): Schema {
-    return Schema.#make(readTables(rows, options.captured), options);
+    const known = new Map(options.previous?.tables.map((entry) => [entry.table.name, entry.table]));
+    return Schema.#make(readTables(rows, options.captured, known), options);
   }
 
   static #make(rooted: readonly RootedTable[], { version, encoding, previous }: SchemaOptions): Schema {
@@ -87,11 +88,13 @@ export interface SchemaOptions {
 const parentsFirst = (tables: readonly TrackedTable[], byName: ReadonlyMap<string, TrackedTable>): TrackedTable[] => {
   const order: TrackedTable[] = [];
   const seen = new Set<TrackedTable>();
+  // REFERENCES may spell a table's name in other letters than its CREATE TABLE.
+  const byFoldedName = new Map([...byName].map(([name, entry]) => [name.toLowerCase(), entry]));
   const visit = (entry: TrackedTable): void => {
     if (seen.has(entry)) return;
     seen.add(entry);
     for (const name of entry.table.references) {
-      const parent = byName.get(name);
+      const parent = byFoldedName.get(name.toLowerCase());
       if (parent !== undefined) visit(parent);
     }
     order.push(entry);

@@ -34,23 +34,33 @@ interface ColumnRow {
 }
 
 /**
- * The captured tables of a schema, in schema order. `generation` is 0 in all of them: the caller knows better.
+ * The captured tables of a schema, in schema order. `generation` means nothing in any of them: the caller knows better. `known`: tables of
+ * the schema before, which need not be asked for again where their definition is the same.
  * Throws TABLE_WITHOUT_ROWID for a captured table of that kind and CATALOG_UNREADABLE for a statement that SQLite refuses.
  */
-export const readTables = (rows: readonly SchemaRow[], captured: TableFilter): RootedTable[] => {
+export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, known: ReadonlyMap<string, Table> = new Map()): RootedTable[] => {
+  const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
+  const real = tables.filter((row) => row.root !== 0 && captured(row.name));
+  const virtual = tables.filter((row) => row.root === 0);
+  const isKnown = (row: SchemaRow): boolean => virtual.length === 0 && known.get(row.name)?.sql === row.sql;
+  if (real.every(isKnown)) return real.map((row) => ({ table: known.get(row.name)!, root: row.root }));
+
   using database = openScratch();
   const { scratch } = database;
-  const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
   // Virtual tables first: they create their shadow tables themselves, and SQLite then knows them as such.
-  for (const row of tables) if (row.root === 0) createVirtual(scratch, row);
-  const known = new Set(tableList(scratch).map((table) => table.name));
-  for (const row of tables) if (row.root !== 0 && !known.has(row.name)) create(scratch, row, captured);
+  for (const row of virtual) createVirtual(scratch, row);
+  const made = new Set(tableList(scratch).map((table) => table.name));
+  for (const row of real) if (!made.has(row.name) && !isKnown(row)) create(scratch, row);
 
   const listed = new Map(tableList(scratch).map((table) => [table.name, table]));
   const result: RootedTable[] = [];
-  for (const row of tables) {
+  for (const row of real) {
+    if (isKnown(row)) {
+      result.push({ table: known.get(row.name)!, root: row.root });
+      continue;
+    }
     const entry = listed.get(row.name);
-    if (row.root === 0 || entry === undefined || entry.type !== 'table' || !captured(row.name)) continue;
+    if (entry === undefined || entry.type !== 'table') continue;
     if (entry.wr === 1) throw new WaggleError('TABLE_WITHOUT_ROWID', `table "${row.name}" is WITHOUT ROWID, which this version cannot capture`);
     result.push({ table: describe(scratch, row, entry.strict === 1), root: row.root });
   }
@@ -74,11 +84,28 @@ const createVirtual = (scratch: Database.Database, row: SchemaRow): void => {
   }
 };
 
-const create = (scratch: Database.Database, row: SchemaRow, captured: TableFilter): void => {
+const create = (scratch: Database.Database, row: SchemaRow): void => {
   try {
-    scratch.exec(row.sql!);
+    // Not `exec`: a definition is one statement, whatever an edited sqlite_schema says.
+    scratch.prepare(row.sql!).run();
+  } catch {
+    load(scratch, row);
+  }
+};
+
+/**
+ * Lets SQLite read the definition as part of a schema that exists: it then allows what it would not create, such as functions that
+ * only the application has, or "strings" in double quotes.
+ */
+const load = (scratch: Database.Database, row: SchemaRow): void => {
+  try {
+    scratch.unsafeMode(true);
+    scratch.exec(`CREATE TABLE ${quoted(row.name)}(x); PRAGMA writable_schema = ON`);
+    scratch.prepare('UPDATE sqlite_schema SET sql = ? WHERE name = ?').run(row.sql, row.name);
+    scratch.exec('PRAGMA writable_schema = RESET');
+    // The definition is looked at now.
+    scratch.pragma(`main.table_xinfo(${quoted(row.name)})`);
   } catch (error) {
-    if (!captured(row.name)) return;
     const reason = error instanceof Error ? error.message : String(error);
     throw new WaggleError('CATALOG_UNREADABLE', `SQLite does not accept the definition of table "${row.name}": ${reason}`, { cause: error });
   }
@@ -148,13 +175,19 @@ const affinityOf = (type: string, strict: boolean): Affinity => {
  */
 const defaultValue = (scratch: Database.Database, type: string, sql: string, strict: boolean): Value => {
   scratch.exec(`CREATE TABLE temp.older(x INT)${strict ? ' STRICT' : ''}; INSERT INTO temp.older VALUES(1)`);
+  // SQLite gives the text of an expression without the parentheses that it stood in. An identifier ("text") must not get any.
+  const added = [sql, `(${sql})`].some((text) => isAccepted(scratch, `ALTER TABLE temp.older ADD COLUMN y ${type === '' ? '' : quoted(type)} DEFAULT ${text}`));
+  const value = added ? scratch.prepare<[], Value>('SELECT y FROM temp.older').pluck().safeIntegers().get() : null;
+  scratch.exec('DROP TABLE temp.older');
+  return value ?? null;
+};
+
+const isAccepted = (scratch: Database.Database, sql: string): boolean => {
   try {
-    scratch.exec(`ALTER TABLE temp.older ADD COLUMN y ${type === '' ? '' : quoted(type)} DEFAULT ${sql}`);
-    return scratch.prepare<[], Value>('SELECT y FROM temp.older').pluck().safeIntegers().get() ?? null;
+    scratch.exec(sql);
+    return true;
   } catch (error) {
     if (!(error instanceof Database.SqliteError)) throw error;
-    return null;
-  } finally {
-    scratch.exec('DROP TABLE temp.older');
+    return false;
   }
 };

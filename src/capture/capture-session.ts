@@ -23,7 +23,7 @@ import { WaggleError } from '../support/errors.ts';
 import { findContinuation, type Ready } from './continuation.ts';
 import type { Beginning, CaptureOptions } from './protocol.ts';
 import { findChangedPages, mirrorSnapshot } from './recovery.ts';
-import { Replica } from './replica.ts';
+import { Replica, type ReplicaOptions } from './replica.ts';
 import { asDiskFull, retryWhileFull } from './retry-while-full.ts';
 import type { SpillFile } from './spill-file.ts';
 
@@ -32,8 +32,10 @@ export interface SessionOptions {
   readonly log: LogWriter;
   readonly captured: TableFilter;
   readonly spill: SpillFile;
-  /** The replica of the session before, as of the log's head; null: it is read from disk. */
+  /** The replica of the session before, as of the log's head; null: it is read from disk. Closed when `begin` throws. */
   readonly replica: Replica | null;
+  /** Somebody wants capture to end: nothing is waited for any more that may not come. */
+  readonly isStopping: () => boolean;
   /** Something may have happened: frames, a message of the keeper. */
   readonly wake: () => void;
   readonly warn: (error: WaggleError) => void;
@@ -51,6 +53,8 @@ export class CaptureSession implements AsyncDisposable {
   readonly #link: KeeperLink;
   readonly #tail: WalTail;
   #replica: Replica;
+  /** The replica is ahead of the log: a step is under way, or ended in the middle. */
+  #isAhead = false;
   #drained = { generation: 0, frame: -1 };
 
   private constructor(options: SessionOptions, parts: { link: KeeperLink; tail: WalTail; replica: Replica; beginning: Beginning; ready: Ready }) {
@@ -70,11 +74,14 @@ export class CaptureSession implements AsyncDisposable {
     const { capture, log } = options;
     const state = log.state();
     const link = new KeeperLink(options, state?.position ?? null);
+    let tail: WalTail | null = null;
+    let replica = options.replica;
     try {
       const ready = await link.ready;
       const begun = state === null ? await takeFirstState(options, ready, 1) : await goOn(options, ready, state.position);
       const { position, generation } = begun;
-      const tail = new WalTail({ hive: capture.hive, pageSize: begun.replica.mirror.pageSize, position, generation });
+      replica = begun.replica;
+      tail = new WalTail({ hive: capture.hive, pageSize: begun.replica.mirror.pageSize, position, generation });
       for (const earlier of begun.continuation?.earlier ?? []) {
         tail.generationBegun(earlier.generation, earlier);
         tail.generationEnded(earlier.generation, earlier.lastFrame);
@@ -87,6 +94,8 @@ export class CaptureSession implements AsyncDisposable {
       link.client.release();
       return session;
     } catch (error) {
+      tail?.[Symbol.dispose]();
+      await replica?.mirror[Symbol.asyncDispose]();
       await link.client.stop();
       throw error;
     }
@@ -114,6 +123,7 @@ export class CaptureSession implements AsyncDisposable {
       return 0;
     }
     const batch = new PendingBatch();
+    this.#isAhead = true;
     for (const transaction of found) {
       if (transaction.images === null) {
         await this.#commit(batch, this.#positionBefore(transaction, found));
@@ -123,6 +133,7 @@ export class CaptureSession implements AsyncDisposable {
       }
     }
     await this.#commit(batch, this.#tail.position);
+    this.#isAhead = false;
     this.#tail.forgetSpooled();
     this.#tellDrained();
     return found.length;
@@ -142,6 +153,16 @@ export class CaptureSession implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#link.client.stop();
     this.#tail[Symbol.dispose]();
+  }
+
+  /**
+   * After the end of the session: its replica for the next one. Null where a step ended in the middle: the replica knows
+   * of transactions that are not in the log, so it is closed and the next session reads it from disk, as of the log.
+   */
+  async handOn(): Promise<Replica | null> {
+    if (!this.#isAhead) return this.#replica;
+    await this.#replica.mirror[Symbol.asyncDispose]();
+    return null;
   }
 
   #positionBefore(transaction: WalTransaction, found: readonly WalTransaction[]): Position {
@@ -170,17 +191,17 @@ export class CaptureSession implements AsyncDisposable {
 
   /** The changes of a transaction. What can pass while it is being compared is waited for; the replica then begins again from the mirror. */
   async #apply(transaction: WalTransaction): Promise<TransactionChanges> {
-    const { captured, spill, warn } = this.#options;
+    const { captured, spill, warn, isStopping } = this.#options;
     for (let told = false; ; ) {
       try {
         return this.#replica.apply(transaction);
       } catch (error) {
         const full = asDiskFull(error);
         if (full === null && !(error instanceof FramesMoved)) throw error;
+        if (full !== null && isStopping()) throw full;
         if (full !== null && !told) warn(full);
         told ||= full !== null;
-        // Frames that moved: the keeper is handing over, has spooled them, and tells so in the next turn.
-        await nextTurn(full === null ? 1 : FULL_RETRY_MS);
+        await (full === null ? this.#framesTold() : nextTurn(FULL_RETRY_MS));
         const { mirror, schema } = this.#replica;
         this.#replica = Replica.read(mirror, { captured, known: schema.catalog, firstVersion: schema.catalog.version, spill });
       }
@@ -201,15 +222,22 @@ export class CaptureSession implements AsyncDisposable {
           return;
         } catch (error) {
           if (!(error instanceof FramesMoved)) throw error;
-          await nextTurn(1);
+          await this.#framesTold();
         }
       }
     });
     await this.#append(batch, positionOf(transaction), batchId);
   }
 
+  /** Frames that moved: the keeper is handing over, has spooled them, and tells so in the next turn, or it has nothing more to tell. */
+  async #framesTold(): Promise<void> {
+    const { hasEnded } = this.#link;
+    await nextTurn(1);
+    if (hasEnded) throw new WaggleError('PIN_LOST', 'the frames of a large transaction have gone before they were taken');
+  }
+
   #whileFull<T>(work: () => T | Promise<T>): Promise<T> | T {
-    return retryWhileFull(work, this.#options.warn);
+    return retryWhileFull(work, this.#options);
   }
 
   #tellDrained(): void {
@@ -258,6 +286,8 @@ class PendingBatch {
 class KeeperLink {
   readonly client: KeeperClient;
   readonly ready: Promise<Ready>;
+  /** Nothing will be told any more. */
+  hasEnded = false;
   #tail: WalTail | null = null;
   readonly #waiting: FromKeeper[] = [];
 
@@ -279,7 +309,10 @@ class KeeperLink {
         options.wake();
       },
     });
-    void this.client.ended.then((error) => reject(error ?? new WaggleError('KEEPER_DIED', 'the keeper ended before it was ready')));
+    void this.client.ended.then((error) => {
+      this.hasEnded = true;
+      reject(error ?? new WaggleError('KEEPER_DIED', 'the keeper ended before it was ready'));
+    });
     // Whoever waits gets the rejection; nobody waits any more once `ready` came.
     promise.catch(() => {});
   }
@@ -309,13 +342,13 @@ const takeFirstState = async (options: SessionOptions, ready: Ready, epoch: numb
   const place: SnapshotPlace = ready;
   using snapshot = HiveSnapshot.open(capture.hive, place);
   const batchId = 1;
-  const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options.warn);
-  const replica = Replica.read(mirror, { captured, known: null, firstVersion: 1, spill: options.spill });
+  const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options);
+  const replica = await readReplica(mirror, { captured, known: null, firstVersion: 1, spill: options.spill });
   const position = positionAt(ready, snapshot, epoch);
   const { catalog } = replica.schema;
   await retryWhileFull(
     () => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion: catalog.version, catalogs: [catalog], transactions: [] }),
-    options.warn,
+    options,
   );
   return { replica, position, generation: 1, beginning: 'first', continuation: null };
 };
@@ -323,7 +356,7 @@ const takeFirstState = async (options: SessionOptions, ready: Ready, epoch: numb
 /** From the log's position: transaction by transaction if every frame since can be had, else by comparing. */
 const goOn = async (options: SessionOptions, ready: Ready, position: Position): Promise<Begun> => {
   const { capture, log } = options;
-  const replica = options.replica ?? openReplica(options);
+  const replica = options.replica ?? (await openReplica(options));
   if (!(replica instanceof Replica)) {
     const reason = `the mirror in ${join(capture.stateDir, 'mirror')} cannot be used: ${replica.invalid}`;
     if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
@@ -333,7 +366,13 @@ const goOn = async (options: SessionOptions, ready: Ready, position: Position): 
   }
   const continuation = findContinuation(position, ready);
   if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, position))) return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
-  return recover(options, ready, replica, position.epoch + 1);
+  try {
+    return await recover(options, ready, replica, position.epoch + 1);
+  } catch (error) {
+    // It may know of a batch that did not reach the log.
+    await replica.mirror[Symbol.asyncDispose]();
+    throw error;
+  }
 };
 
 /** The live WAL still holds the position's frame, with its checksum: salts alone can come back with another history. */
@@ -345,7 +384,7 @@ const standsInWal = (hive: string, pageSize: number, position: Position): boolea
   return [position.salt1, position.salt2, position.checksum1, position.checksum2].every((word, index) => head.readUInt32BE(8 + index * 4) === word);
 };
 
-const openReplica = (options: SessionOptions): Replica | { invalid: string } => {
+const openReplica = async (options: SessionOptions): Promise<Replica | { invalid: string }> => {
   const { log, captured, capture } = options;
   const state = log.state()!;
   const known = log.catalog(state.catalogVersion);
@@ -353,19 +392,29 @@ const openReplica = (options: SessionOptions): Replica | { invalid: string } => 
   const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
   const mirror = Mirror.open(mirrorOptions(options, pageSize), state.batchId);
-  return mirror instanceof Mirror ? Replica.read(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
+  return mirror instanceof Mirror ? readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
+};
+
+/** Closes the mirror where it cannot be read. */
+const readReplica = async (mirror: Mirror, options: ReplicaOptions): Promise<Replica> => {
+  try {
+    return Replica.read(mirror, options);
+  } catch (error) {
+    await mirror[Symbol.asyncDispose]();
+    throw error;
+  }
 };
 
 /** The net effect of what nobody saw, as one transaction marked `recovered`. */
 const recover = async (options: SessionOptions, ready: Ready, replica: Replica, epoch: number): Promise<Begun> => {
-  const { capture, log, warn } = options;
-  using snapshot = HiveSnapshot.open(capture.hive, ready);
+  const { log } = options;
+  using snapshot = HiveSnapshot.open(options.capture.hive, ready);
   const { mirror } = replica;
   const set = findChangedPages(mirror, snapshot);
   const { changes, schema, previous } = replica.apply(set);
   const batchId = log.state()!.batchId + 1;
   const position = positionAt(ready, snapshot, epoch);
-  await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), warn);
+  await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), options);
   const transaction: LogTransaction = {
     epoch,
     frame: position.frame,
@@ -380,10 +429,10 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
   const catalogs = schema === previous ? [] : [schema.catalog];
   await retryWhileFull(
     () => log.append({ batchId, position, sizePages: set.sizePages, catalogVersion: schema.catalog.version, catalogs, transactions: [transaction] }),
-    warn,
+    options,
   );
   options.spill.clear();
-  await retryWhileFull(() => mirror.afterLogCommit(), warn);
+  await retryWhileFull(() => mirror.afterLogCommit(), options);
   return { replica, position, generation: 1, beginning: 'recovered', continuation: null };
 };
 

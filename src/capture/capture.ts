@@ -164,7 +164,6 @@ export class Capture {
       const before = log.headSeq;
       const taken = await session.step();
       if (log.headSeq !== before) this.#post({ type: 'head', seq: log.headSeq });
-      this.#replica = session.replica;
       this.#prune(log);
       for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       if (taken > 0) {

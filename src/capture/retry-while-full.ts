@@ -4,14 +4,24 @@ import { systemErrorCode, WaggleError } from '../support/errors.ts';
 
 const RETRY_MS = 500;
 
-/** Runs `work` again as long as it fails for want of space; warns once. `work` must be repeatable after such a failure. */
-export const retryWhileFull = async <T>(work: () => T | Promise<T>, warn: (error: WaggleError) => void): Promise<T> => {
+export interface FullDiskOptions {
+  readonly warn: (error: WaggleError) => void;
+  /** True: do not wait for space any more, throw DISK_FULL. */
+  readonly isStopping: () => boolean;
+}
+
+/**
+ * Runs `work` again as long as it fails for want of space; warns once. `work` must be repeatable after such a failure.
+ * Throws DISK_FULL when it is told to stop meanwhile.
+ */
+export const retryWhileFull = async <T>(work: () => T | Promise<T>, { warn, isStopping }: FullDiskOptions): Promise<T> => {
   for (let told = false; ; told = true) {
     try {
       return await work();
     } catch (error) {
       const full = asDiskFull(error);
       if (full === null) throw error;
+      if (isStopping()) throw full;
       if (!told) warn(full);
       await delay(RETRY_MS);
     }

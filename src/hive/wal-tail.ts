@@ -301,6 +301,8 @@ export class WalTail implements Disposable {
       if (reader === null) throw new WaggleError('STATE_CORRUPT', `spool segment ${frames.path} cannot be read`);
       this.#spool?.reader[Symbol.dispose]();
       this.#spool = { frames, reader };
+      // Checksums may have to be followed before the live WAL was ever opened.
+      this.#bigEndian = reader.segment.bigEndianChecksums;
     }
     const { reader } = this.#spool;
     return { readFrames: (first, count, into) => reader.readFrames(first, count, into) === count * this.#frameBytes };

@@ -31,7 +31,7 @@ export const makeLogger = ({ level, pretty = process.stderr.isTTY }: LoggerOptio
       sync: true,
       translateTime: 'SYS:HH:MM:ss.l',
       singleLine: !traces,
-      ignore: `component,sink,code,hint${traces ? '' : ',err'}`,
+      ignore: `component,sink,code,hint,reason${traces ? '' : ',err'}`,
       messageFormat: formatMessage,
       colorize: true,
     }),
@@ -41,8 +41,8 @@ export const makeLogger = ({ level, pretty = process.stderr.isTTY }: LoggerOptio
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** `sink reporting: the sink stopped: no right to write [SINK_DENIED] Check user, password and rights.` */
-const formatMessage = ({ component, sink, msg, err, code, hint }: Record<string, unknown>): string => {
+const formatMessage = ({ component, sink, msg, err, reason = err, code, hint }: Record<string, unknown>): string => {
   const who = [component, sink].filter((part) => typeof part === 'string').join(' ');
-  const parts = [who, msg, err].filter((part) => typeof part === 'string' && part !== '');
+  const parts = [who, msg, reason].filter((part) => typeof part === 'string' && part !== '');
   return `${parts.join(': ')}${typeof code === 'string' ? ` [${code}]` : ''}${typeof hint === 'string' ? ` ${hint}` : ''}`;
 };

@@ -28,13 +28,16 @@ export interface PageSet {
 
 export class Replica {
   readonly mirror: Mirror;
+  /** Which tree each page belongs to, as of the last set that was applied. */
+  readonly map: PageMap;
+  readonly usableSize: number;
   readonly #diff: TransactionDiff;
-  readonly #usableSize: number;
 
-  private constructor(mirror: Mirror, diff: TransactionDiff, usableSize: number) {
-    this.mirror = mirror;
-    this.#diff = diff;
-    this.#usableSize = usableSize;
+  private constructor(parts: { mirror: Mirror; map: PageMap; diff: TransactionDiff; usableSize: number }) {
+    this.mirror = parts.mirror;
+    this.map = parts.map;
+    this.usableSize = parts.usableSize;
+    this.#diff = parts.diff;
   }
 
   /**
@@ -54,7 +57,7 @@ export class Replica {
       if (options.known !== null) schema = schema.adopt(options.known);
       for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
-      return new Replica(mirror, diff, usableSize);
+      return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
       if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
       throw error;
@@ -84,7 +87,7 @@ export class Replica {
     let bytes = 0;
     let done = true;
     const { mirror } = this;
-    forEachRow({ root: entry.root, usableSize: this.#usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after }, (rowid, record) => {
+    forEachRow({ root: entry.root, usableSize: this.usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after }, (rowid, record) => {
       if (bytes >= maxBytes) {
         done = false;
         return false;
@@ -104,7 +107,7 @@ export class Replica {
     const header = parseDatabaseHeader(firstPage);
     if (header === null) throw new WaggleError('HIVE_CORRUPT', 'page 1 is not the first page of a database any more');
     if (header.pageSize !== pageSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', `the page size changed from ${pageSize} to ${header.pageSize}`);
-    if (header.usableSize !== this.#usableSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', 'the reserved bytes of the pages changed');
+    if (header.usableSize !== this.usableSize) throw new WaggleError('HIVE_PAGE_SIZE_CHANGED', 'the reserved bytes of the pages changed');
     if (header.encoding === headerOf(this.mirror).encoding) return;
     if (cellCount(this.mirror.page(1), 1) > 0) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
     this.#diff.setEncoding(header.encoding);

@@ -23,6 +23,7 @@ export class RandomWorkload {
   createSchema(): void {
     const count = 1 + this.random.int(4);
     for (let index = 0; index < count; index += 1) this.#createTable(`t${index}`);
+    if (this.random.chance(0.3)) this.#try('CREATE TABLE wr_0 (k PRIMARY KEY, v) WITHOUT ROWID');
   }
 
   /** One transaction; it may roll back, as a whole or to a savepoint. Returns whether it committed. */
@@ -45,7 +46,7 @@ export class RandomWorkload {
 
   tables(): string[] {
     return this.#db
-      .prepare<[], string>("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name")
+      .prepare<[], string>("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'wr\\_%' ESCAPE '\\' ORDER BY name")
       .pluck()
       .all();
   }
@@ -65,6 +66,14 @@ export class RandomWorkload {
       return;
     }
     const table = random.pick(tables);
+    if (random.chance(0.03)) {
+      this.#excluded();
+      return;
+    }
+    if (random.chance(0.04)) {
+      this.#bulk(table);
+      return;
+    }
     const roll = random.int(100);
     if (roll < 34) this.#insert(table, 'INSERT', 1 + random.int(3));
     else if (roll < 40) this.#insert(table, 'INSERT', 30 + random.int(120));
@@ -78,6 +87,30 @@ export class RandomWorkload {
     else this.#alter(table);
   }
 
+  /** A table that is not captured takes and gives pages. */
+  #excluded(): void {
+    const { random } = this;
+    if (random.chance(0.7)) this.#try('REPLACE INTO wr_0 VALUES (?, ?)', this.#key() ?? 0, this.#value());
+    else this.#try('DELETE FROM wr_0 WHERE k > ?', this.#key());
+  }
+
+  /** Hundreds of rows at once, or a range of them gone: interior pages split, merge and leave the tree. */
+  #bulk(table: string): void {
+    const { random } = this;
+    if (random.chance(0.3)) {
+      this.#try(`DELETE FROM ${quoted(table)} WHERE rowid BETWEEN ? AND ?`, random.int(300), 300 + random.int(1500));
+      return;
+    }
+    const columns = this.#columns(table).filter((column) => column.type.toUpperCase() !== 'INTEGER' || column.pk !== 1);
+    if (columns.length === 0) return;
+    const from = random.int(3000);
+    const values = columns.map((column) => (column.pk > 0 ? "'k' || i" : random.pick(['i', "'row ' || i", 'zeroblob(i % 40)', 'NULL', `zeroblob(CASE WHEN i % 97 = 0 THEN ${random.int(3000)} ELSE 3 END)`])));
+    this.#try(
+      `INSERT OR IGNORE INTO ${quoted(table)} (${columns.map((column) => quoted(column.name)).join()})
+       WITH RECURSIVE n(i) AS (SELECT ${from} UNION ALL SELECT i + 1 FROM n WHERE i < ${from + 100 + random.int(500)}) SELECT ${values.join()} FROM n`,
+    );
+  }
+
   #columns(table: string): { name: string; pk: number; type: string }[] {
     return this.#db.pragma(`table_xinfo(${quoted(table)})`) as { name: string; pk: number; type: string }[];
   }
@@ -89,7 +122,7 @@ export class RandomWorkload {
       return;
     }
     const sql = `${verb} ${verb === 'INSERT' ? 'OR IGNORE' : ''} INTO ${quoted(table)} (${columns.map((column) => quoted(column.name)).join()}) VALUES (${columns.map(() => '?').join()})`;
-    for (let row = 0; row < rows; row += 1) this.#try(sql, ...columns.map((column) => (column.pk > 0 ? this.#key() : this.#value())));
+    for (let row = 0; row < rows; row += 1) this.#try(sql, ...columns.map((column) => (column.pk === 0 ? this.#value() : column.type.toUpperCase() === 'INTEGER' ? this.#rowid() : this.#key())));
   }
 
   #update(table: string): void {
@@ -189,6 +222,23 @@ export class RandomWorkload {
   #name(prefix: string): string {
     this.#names += 1;
     return `${prefix}_${this.#names}`;
+  }
+
+  #rowid(): string | number | bigint | null | Buffer {
+    const { random } = this;
+    switch (random.int(6)) {
+      case 0:
+        // Not the greatest of all: SQLite would then pick rowids by chance, and the seed would not tell the run any more.
+        return 9223372036854770000n + BigInt(random.int(1000));
+      case 1:
+        return -9223372036854775808n + BigInt(random.int(1000));
+      case 2:
+        return 9007199254740990n + BigInt(random.int(5));
+      case 3:
+        return -random.int(1000);
+      default:
+        return this.#key();
+    }
   }
 
   #key(): string | number | bigint | null | Buffer {

@@ -9,7 +9,12 @@ import type { Change } from '../../src/change/change.ts';
 import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
 import { WalTail } from '../../src/hive/wal-tail.ts';
+import { SCHEMA_TREE } from '../../src/catalog/schema.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
+import { PageMap } from '../../src/mirror/page-map.ts';
+
+/** Tables whose names begin so are not captured. */
+export const EXCLUDED = 'wr_';
 
 export class ReplicaProbe implements AsyncDisposable {
   readonly replica: Replica;
@@ -24,10 +29,10 @@ export class ReplicaProbe implements AsyncDisposable {
     const place = { ...header, complete: false };
     using snapshot = HiveSnapshot.open(hive, place);
     const mirror = Mirror.create(
-      { directory: join(directory, 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => {}, foldBytes: 256 * 1024, cacheBytes: 64 * header.pageSize },
+      { directory: join(directory, 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => {}, foldBytes: 2 * 1024 * 1024, cacheBytes: 64 * header.pageSize },
       { sizePages: snapshot.sizePages, batchId: 1, page: (page) => snapshot.page(page) },
     );
-    this.replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
+    this.replica = Replica.read(mirror, { captured: (name) => !name.startsWith(EXCLUDED), known: null, firstVersion: 1 });
     const { salt1, salt2, mxFrame } = header;
     const position = { epoch: 1, frame: mxFrame, salt1, salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
     this.tail = new WalTail({ hive, pageSize: header.pageSize, position, generation: 1 });
@@ -51,6 +56,21 @@ export class ReplicaProbe implements AsyncDisposable {
       }
     }
     return result;
+  }
+
+  /** The map that grew transaction by transaction is the one that a walk of the mirror gives. */
+  assertMap(): void {
+    const { map, mirror, schema, usableSize } = this.replica;
+    const walked = new PageMap(mirror.sizePages);
+    const readPage = (page: number): Buffer => mirror.page(page);
+    walked.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
+    for (const entry of schema.tables) walked.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
+    for (let page = 1; page < map.tree.length; page += 1) {
+      const [tree, chain] = page < walked.tree.length ? [walked.tree[page], walked.chain[page]] : [0, 0];
+      if (map.tree[page] !== tree || (tree !== 0 && map.chain[page] !== chain)) {
+        throw new Error(`page ${page} of ${mirror.sizePages} is tree ${map.tree[page]}, chain ${map.chain[page]} in the map; a walk gives ${tree}, ${chain}`);
+      }
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

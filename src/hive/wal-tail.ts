@@ -84,7 +84,7 @@ export class WalTail implements Disposable {
     this.#epoch = position.epoch;
     this.#taken = position;
     this.#read = position.frame;
-    this.#salts = position.frame === 0 ? null : position;
+    this.#salts = position.frame === 0 ? null : { salt1: position.salt1, salt2: position.salt2 };
     this.#running = position.frame === 0 ? null : position;
   }
 

@@ -95,7 +95,7 @@ export const ERROR_KINDS = {
   /** The server refuses the user, the password or a right that is needed. */
   SINK_DENIED: kind('Check user, password and rights (CREATE on the schema, INSERT, UPDATE, DELETE).'),
   /** The target refuses a row for what is in it. */
-  SINK_ROW_REFUSED: kind('Change the column in the target, or exclude the column or table, then `waggle resume` or restart.'),
+  SINK_ROW_REFUSED: kind('Change the column in the target, or exclude the column or table, then start waggle again; it goes on with that row.'),
   /** A target table does not fit (column of another type, missing unique index). */
   SINK_TABLE_MISFIT: kind('Let waggle create the table, or make its key columns the primary key.'),
   /** The sink's checkpoint is not in the log (other log, restored target, or retention went past it). */

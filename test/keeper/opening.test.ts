@@ -57,12 +57,7 @@ test('missing, empty, no database, a directory', OPTIONS, async () => {
   expect(readdirSync(scene.dir).toSorted()).toEqual(['hive.db', 'spool']);
 });
 
-test.skipIf(process.getuid?.() === 0)('a file without write permission', OPTIONS, async () => {
-  await using scene = new KeeperScene();
-  makeDatabase(scene.hive, 'WAL');
-  chmodSync(scene.hive, 0o400);
-  expect((await failureOf(scene))?.code).toBe('HIVE_NO_PERMISSION');
-});
+// A file without permission: test/cli/bad-hive.test.ts, which takes another user's place as root can.
 
 test('an application that locks exclusively', OPTIONS, async () => {
   await using scene = new KeeperScene();

@@ -33,6 +33,7 @@ type RowsRequest = { readonly id: number; readonly table: string; readonly after
 
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;
+const TURN_MS = 2;
 /** About a tenth of the application's share where there are fewer cores than work. */
 const CAPTURE_NICENESS = 10;
 /** A writer that is faster than capture must not keep it from ending. */
@@ -160,10 +161,20 @@ export class Capture {
       ended = error;
       this.#wake.notify();
     });
+    let told = log.headSeq;
+    let turnAtMs = performance.now();
     for (;;) {
-      const before = log.headSeq;
       const taken = await session.step();
-      if (log.headSeq !== before) this.#post({ type: 'head', seq: log.headSeq });
+      // While it catches up, nobody gains from being told of every batch, but messages must be heard.
+      const isTurn = taken === 0 || performance.now() - turnAtMs > TURN_MS;
+      if (isTurn && log.headSeq !== told) {
+        told = log.headSeq;
+        this.#post({ type: 'head', seq: told });
+      }
+      if (isTurn && taken > 0) {
+        await new Promise((resolve) => void setImmediate(resolve));
+        turnAtMs = performance.now();
+      }
       this.#prune(log);
       for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       if (taken > 0) {

@@ -42,6 +42,10 @@ export class LeafMerge {
   readonly #readOld: (page: number) => Buffer;
   readonly #readNew: (page: number) => Buffer;
   #dirty = new Uint8Array(0);
+  /** From here to the page's end the two images are the same. */
+  #cleanFrom = 0;
+  /** Before it, `#dirty` tells; if not, nothing is known. */
+  #isMarked = false;
 
   constructor(options: LeafMergeOptions) {
     this.#options = options;
@@ -57,10 +61,10 @@ export class LeafMerge {
     let before = images.oldPage(leaf);
     let after = images.newPage(leaf);
     const touched = touchedChains.get(leaf);
-    const changed = this.#markDirtyBlocks(before, after, usableSize);
-    if (!changed && touched === undefined) return;
     checkLeaf(before, leaf);
     checkLeaf(after, leaf);
+    const changed = this.#markDirtyBlocks(before, after, { leaf, usableSize });
+    if (!changed && touched === undefined) return;
     // Reading an overflow chain may reuse the buffers behind the two images: copied before the first chain is read.
     let stable = false;
     const stabilise = (): void => {
@@ -200,7 +204,16 @@ export class LeafMerge {
   }
 
   /** Marks the 64-byte blocks in which the two images differ; false: none does. Compares usable bytes only. */
-  #markDirtyBlocks(before: Buffer, after: Buffer, usableSize: number): boolean {
+  #markDirtyBlocks(before: Buffer, after: Buffer, { leaf, usableSize }: { leaf: number; usableSize: number }): boolean {
+    // Rows that came to the end of a page lie below the old content, which is as it was: one native compare (0.2 µs) tells.
+    const content = readU16(before, btreeOffset(leaf) + 5) || 65536;
+    if (content < usableSize && before.compare(after, content, usableSize, content, usableSize) === 0) {
+      this.#cleanFrom = content;
+      this.#isMarked = false;
+      return before.compare(after, 0, content, 0, content) !== 0;
+    }
+    this.#cleanFrom = usableSize;
+    this.#isMarked = true;
     const blocks = (usableSize + 63) >> BLOCK_SHIFT;
     if (this.#dirty.length < blocks) this.#dirty = new Uint8Array(blocks);
     const dirty = this.#dirty;
@@ -239,6 +252,8 @@ export class LeafMerge {
   }
 
   #isClean(start: number, end: number): boolean {
+    if (start >= this.#cleanFrom) return true;
+    if (!this.#isMarked) return false;
     const dirty = this.#dirty;
     for (let block = start >> BLOCK_SHIFT; block <= (end - 1) >> BLOCK_SHIFT; block += 1) {
       if (dirty[block] === 1) return false;

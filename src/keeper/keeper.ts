@@ -31,6 +31,8 @@ const HAND_OVER_FRAMES = 800;
 const IDLE_MS = 1500;
 /** So long capture may lag in a pause before the rest is spooled. */
 const SPOOL_PATIENCE_MS = 8;
+/** From so many times the allowed size of the WAL on it is not waited for at all. */
+const SPOOL_FROM = 2;
 /** A checkpoint that somebody's reader stopped is not tried again before. */
 const STUCK_MS = 50;
 const IDENTITY_MS = 500;
@@ -195,7 +197,8 @@ export class Keeper {
       if (current.backfill < current.mxFrame) return;
     }
     if (pins.slot !== 'zero') {
-      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame >= 2 * HAND_OVER_FRAMES;
+      // A writer that was preempted looks like a pause too: then a capture that lags catches up more cheaply than the spool is written.
+      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame * this.#frameBytes >= SPOOL_FROM * this.#options.maxWalBytes;
       if (spooler.safe < current.mxFrame && !(isLate && spooler.spoolTo(current.mxFrame, now))) return;
       if (pins.move() === 'moved' && pins.at.mxFrame >= HAND_OVER_FRAMES) this.#handOvers++;
     } else if (pins.isOld(current)) {

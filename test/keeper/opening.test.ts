@@ -1,6 +1,5 @@
 import Database from 'better-sqlite3';
 import {
-  chmodSync,
   cpSync,
   openSync,
   readFileSync,

@@ -391,7 +391,7 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   if (known === null) return { invalid: 'the log does not have its catalog' };
   const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
-  const mirror = Mirror.open(mirrorOptions(options, pageSize), state.batchId);
+  const mirror = await retryWhileFull(() => Mirror.open(mirrorOptions(options, pageSize), state.batchId), options);
   return mirror instanceof Mirror ? readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
 };
 

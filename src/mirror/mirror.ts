@@ -10,11 +10,10 @@
  * committed in the log, and folded into the page file only when the log is known to be durable. So after any kill
  * folded ≤ the log's batch id, and the redo chain from folded to it is unbroken; what lies after is cut off.
  */
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
-import { readFully, replaceFile, syncDirectory, writeFully } from '../support/file.ts';
+import { createFile, readFully, replaceFile, syncData, syncDataAside, syncDirectory, writeFully } from '../support/file.ts';
 import { PageCache } from './page-cache.ts';
 import { RedoSegment } from './redo-segment.ts';
 
@@ -38,7 +37,6 @@ export interface FirstState {
   readonly page: (page: number) => Buffer;
 }
 
-const datasync = promisify(fdatasync);
 /** Pages that a fold writes without a pause for the thread's other work. */
 const FOLD_SLICE = 128;
 
@@ -68,25 +66,30 @@ export class Mirror implements AsyncDisposable {
     this.#zeros = Buffer.alloc(options.pageSize);
     this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 32 * 1024 * 1024) / options.pageSize)));
     this.#segmentNumber = 1;
-    this.#active = new RedoSegment(join(options.directory, 'redo-1'), options.pageSize);
+    this.#active = RedoSegment.create(join(options.directory, 'redo-1'), options.pageSize);
   }
 
   /** Begins anew with the given state; whatever stood in the directory is deleted. Durable when it returns. */
   static create(options: MirrorOptions, first: FirstState): Mirror {
     rmSync(options.directory, { recursive: true, force: true });
     mkdirSync(options.directory, { recursive: true, mode: 0o700 });
-    const fd = openSync(join(options.directory, 'pages'), 'w+', 0o600);
-    const pieces = Math.max(1, Math.floor((1024 * 1024) / options.pageSize));
-    const piece = Buffer.allocUnsafe(pieces * options.pageSize);
-    for (let page = 1; page <= first.sizePages; ) {
-      const from = page;
-      let filled = 0;
-      for (; page <= first.sizePages && filled < piece.length; page += 1) filled += first.page(page).copy(piece, filled, 0, options.pageSize);
-      writeFully(fd, piece.subarray(0, filled), (from - 1) * options.pageSize);
+    const fd = createFile(join(options.directory, 'pages'));
+    try {
+      const pieces = Math.max(1, Math.floor((1024 * 1024) / options.pageSize));
+      const piece = Buffer.allocUnsafe(pieces * options.pageSize);
+      for (let page = 1; page <= first.sizePages; ) {
+        const from = page;
+        let filled = 0;
+        for (; page <= first.sizePages && filled < piece.length; page += 1) filled += first.page(page).copy(piece, filled, 0, options.pageSize);
+        writeFully(fd, piece.subarray(0, filled), (from - 1) * options.pageSize);
+      }
+      syncData(fd);
+      writeFolded(options.directory, first.batchId, first.sizePages, options.pageSize);
+      return new Mirror(options, { fd, sizePages: first.sizePages, batchId: first.batchId });
+    } catch (error) {
+      closeSync(fd);
+      throw error;
     }
-    fdatasyncSync(fd);
-    writeFolded(options.directory, first.batchId, first.sizePages, options.pageSize);
-    return new Mirror(options, { fd, sizePages: first.sizePages, batchId: first.batchId });
   }
 
   /** Page size of the mirror in this directory; null: there is none, or its state cannot be read. */
@@ -220,7 +223,7 @@ export class Mirror implements AsyncDisposable {
   #startFold(): void {
     if (this.#sealed === null) {
       // First the new file: without space for it the old one goes on as the active one.
-      const next = new RedoSegment(join(this.#options.directory, `redo-${this.#segmentNumber + 1}`), this.pageSize);
+      const next = RedoSegment.create(join(this.#options.directory, `redo-${this.#segmentNumber + 1}`), this.pageSize);
       this.#segmentNumber += 1;
       this.#sealed = this.#active;
       this.#active = next;
@@ -245,7 +248,7 @@ export class Mirror implements AsyncDisposable {
       slice += 1;
       if (slice % FOLD_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    await datasync(this.#fd);
+    await syncDataAside(this.#fd);
     writeFolded(this.#options.directory, segment.lastId, segment.sizePages, this.pageSize);
     this.#sealed = null;
     segment.remove();
@@ -292,7 +295,7 @@ const replay = (options: MirrorOptions, fd: number, folded: Folded, batchId: num
     .sort((a, b) => a - b);
   let reached = folded.batchId;
   let sizePages = folded.sizePages;
-  const segments = numbers.map((number) => new RedoSegment(join(directory, `redo-${number}`), pageSize));
+  const segments = numbers.map((number) => RedoSegment.open(join(directory, `redo-${number}`), pageSize));
   try {
     const image = Buffer.allocUnsafe(pageSize);
     for (const segment of segments) {
@@ -309,10 +312,9 @@ const replay = (options: MirrorOptions, fd: number, folded: Folded, batchId: num
       }
     }
     if (reached !== batchId) return { invalid: `its redo log ends at batch ${reached}, the log at ${batchId}` };
-    fdatasyncSync(fd);
+    syncData(fd);
     writeFolded(directory, batchId, sizePages, pageSize);
-    for (const segment of segments) segment.remove();
-    segments.length = 0;
+    for (let segment = segments.pop(); segment !== undefined; segment = segments.pop()) segment.remove();
     syncDirectory(directory);
     return { sizePages };
   } finally {

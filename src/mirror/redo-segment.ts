@@ -7,9 +7,9 @@
  *
  * A batch that is cut off or fails its checksum is the end of the segment, not an error: it was never in the log.
  */
-import { closeSync, fdatasyncSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import { readFully, writeFully } from '../support/file.ts';
+import { createFile, readFully, removeFile, syncData, writeFully } from '../support/file.ts';
 
 const MAGIC = 0x4f445257;
 const END = 0x454e4f44;
@@ -51,12 +51,20 @@ export class RedoSegment implements Disposable {
   /** Reused for small batches; grows to one piece. */
   #scratch = Buffer.allocUnsafe(64 * 1024);
 
-  constructor(path: string, pageSize: number) {
+  private constructor(path: string, pageSize: number, fd: number) {
     this.path = path;
     this.pageSize = pageSize;
-    this.#fd = openSync(path, 'a+', 0o600);
-    closeSync(this.#fd);
-    this.#fd = openSync(path, 'r+');
+    this.#fd = fd;
+  }
+
+  /** An empty segment; what stood in the file is gone. */
+  static create(path: string, pageSize: number): RedoSegment {
+    return new RedoSegment(path, pageSize, createFile(path));
+  }
+
+  /** An existing segment, to be read with `next`. */
+  static open(path: string, pageSize: number): RedoSegment {
+    return new RedoSegment(path, pageSize, openSync(path, 'r+'));
   }
 
   /**
@@ -95,7 +103,7 @@ export class RedoSegment implements Disposable {
     piece.writeUInt32LE(sum, filled);
     piece.writeUInt32LE(END, filled + 4);
     writeFully(this.#fd, piece.subarray(0, filled + TRAILER_BYTES), at);
-    if (options.durable) fdatasyncSync(this.#fd);
+    if (options.durable) syncData(this.#fd);
     this.#take({ ...batch, imagesOffset: start + headBytes, endOffset: start + total });
   }
 
@@ -116,7 +124,7 @@ export class RedoSegment implements Disposable {
   /** Closes and deletes the file. */
   remove(): void {
     this[Symbol.dispose]();
-    unlinkSync(this.path);
+    removeFile(this.path);
   }
 
   [Symbol.dispose](): void {

@@ -1,18 +1,9 @@
 import { z } from 'zod';
-
-const UNITS: Record<string, number> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 1024, mi: 1024 ** 2, gi: 1024 ** 3 };
-const SIZE = /^(\d+(?:\.\d+)?) ?([kmg]i?)?b?$/i;
-
-/** `100MB`, `64KiB` or a number of bytes. */
-export const parseSize = (size: string | number): number => {
-  if (typeof size === 'number') return size;
-  const [, digits = '', unit = ''] = SIZE.exec(size) ?? [];
-  return Math.round(Number(digits) * (UNITS[unit.toLowerCase()] ?? Number.NaN));
-};
+import { SIZE_PATTERN } from '../../src/support/units.ts';
 
 const rotate = z.strictObject({
   size: z
-    .union([z.int().min(1), z.string().regex(SIZE, { error: 'must be a size like 100MB or 64KiB' })])
+    .union([z.int().min(1), z.string().regex(SIZE_PATTERN, { error: 'must be a size like 100MB or 64KiB' })])
     .describe(
       'A batch that finds the file at least this large begins a new one: the file is renamed to <file>.1, and <file>.1 to <file>.2. Files are cut only between batches.',
     ),

@@ -97,6 +97,8 @@ export class LogReader implements Disposable {
     let database: Database.Database | null = null;
     try {
       database = new Database(path, { readonly: true, fileMustExist: true, timeout: 5000 });
+      // A reader goes on from seq to seq and never back: each of the many readers would only fill SQLite's 16 MB.
+      database.pragma('cache_size = -1000');
       return new LogReader(path, database);
     } catch (error) {
       database?.close();

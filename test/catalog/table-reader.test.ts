@@ -48,7 +48,7 @@ describe('defaults', () => {
     for (const type of ['', 'TEXT', 'INTEGER', 'REAL', 'NUMERIC', 'BLOB', 'VARCHAR(5)']) {
       const db = new Database(':memory:');
       db.exec(`CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1); ALTER TABLE t ADD COLUMN c ${type} DEFAULT ${text}`);
-      const [{ table }] = readTables(schemaOf(db), () => true) as [{ table: Table }];
+      const { table } = readTables(schemaOf(db), () => true)[0]!;
       expect(table.columns[1]!.defaultValue).toEqual(db.prepare('SELECT c FROM t').pluck().safeIntegers().get());
     }
   });

@@ -1,5 +1,5 @@
 /** Varints and records against SQLite itself: what it wrote is read back. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import { checkRecord, decodeRecord, RecordError } from '../../src/sqlite/record.ts';

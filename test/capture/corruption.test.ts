@@ -24,7 +24,7 @@ const SCHEMA = `CREATE TABLE a (id INTEGER PRIMARY KEY, v, w); CREATE TABLE k (i
 const FILL = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120)`;
 
 /** The database before and after some transactions, as pages. */
-const states = (path: string): Buffer[] => {
+const historyOf = (path: string): Buffer[] => {
   const file = join(path, 'db.sqlite');
   const db = new Database(file);
   db.pragma(`page_size = ${PAGE_SIZE}`);
@@ -117,7 +117,7 @@ const ALLOWED = new Set(['fine', 'HIVE_CORRUPT', 'HIVE_PAGE_SIZE_CHANGED', 'CATA
 
 it(`${COUNT} damaged transactions and databases`, { timeout: 300_000 }, async () => {
   using directory = temporaryDirectory();
-  const history = states(directory.path);
+  const history = historyOf(directory.path);
   const outcomes = new Map<string, number>();
   for (let seed = 1; seed <= COUNT; seed += 1) {
     const random = new Random(seed);

@@ -52,9 +52,7 @@ describe('databases', () => {
     ['record-longer-than-its-cell', 'record values do not fill the record'],
     ['text-encoding-4', 'page 1 is not the first page of a database'],
   ])('%s', async (name, expected) => {
-    const read = await readDatabase(name);
-    if (typeof expected === 'number') expect(read).toBe(expected);
-    else expect(read).toContain(expected);
+    expect(String(await readDatabase(name))).toContain(String(expected));
   });
 });
 

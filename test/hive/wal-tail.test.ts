@@ -92,7 +92,7 @@ describe('WalTail', () => {
     const wal = readFileSync(`${scene.path}-wal`);
     const last = new Map<number, number>();
     for (let frame = 1; frame <= found[0]!.transaction.frame; frame += 1) last.set(wal.readUInt32BE(32 + (frame - 1) * (PAGE_SIZE + 24)), frame);
-    expect([...found[0]!.images.keys()].toSorted()).toEqual([...last.keys()].toSorted());
+    expect(new Set(found[0]!.images.keys())).toEqual(new Set(last.keys()));
     for (const [page, frame] of last) {
       const offset = 32 + (frame - 1) * (PAGE_SIZE + 24) + 24;
       expect(found[0]!.images.get(page)!.equals(wal.subarray(offset, offset + PAGE_SIZE))).toBe(true);

@@ -8,6 +8,7 @@ import { replayJsonl } from '../helpers/jsonl-replay.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { difference, readSqliteRows } from '../helpers/row-sets.ts';
 import type { TableModel } from '../helpers/table-model.ts';
+import type { Exit } from '../helpers/waggle-process.ts';
 
 const OPS = Number(process.env['WAGGLE_E2E_OPS'] ?? 1000);
 const SEED = Number(process.env['WAGGLE_E2E_SEED'] ?? 7);
@@ -18,6 +19,7 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
   let scene: DaemonScene;
   let beginning: TableModel;
   let oracle: string;
+  let exit: Exit;
 
   beforeAll(async () => {
     if (hasPostgres) postgres = await startPostgres();
@@ -44,7 +46,7 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
       exit: 'exit',
     });
     await scene.settled();
-    expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+    exit = await daemon.stop();
   }, 150_000);
 
   afterAll(async () => {
@@ -53,6 +55,7 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
   });
 
   it('logs every transaction as the oracle tells it, in order, one by one', () => {
+    expect(exit).toEqual({ code: 0, signal: null });
     const proof = proveHistory({ hive: scene.hive, log: scene.log, beginning, oracles: [oracle] });
     // Upserts that change nothing leave no transaction; nothing else may be missing.
     const upserts = effective(readOracle(oracle)).filter((entry) => entry.op === 'upsert').length;

@@ -1,4 +1,3 @@
-/* oxlint-disable */
 // @ts-nocheck: it is checked in the folder that blade-app.ts makes of it, where Blade is installed.
 import { blob, boolean, date, json, link, model, number, string } from 'blade/schema';
 

@@ -151,3 +151,23 @@ it(`${COUNT} damaged transactions and databases`, { timeout: 300_000 }, async ()
   console.log(Object.fromEntries(outcomes));
   expect(outcomes.get('HIVE_CORRUPT')).toBeGreaterThan(COUNT / 10);
 });
+
+it.each([
+  ['a leaf compared with itself', "UPDATE t SET v = 'other' WHERE id = 3"],
+  ['leaves that are merged', 'ALTER TABLE t ADD COLUMN w DEFAULT 1'],
+])('rowids out of order in %s are HIVE_CORRUPT: a row would be told as created and then as deleted', async (_, sql) => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, 'db.sqlite');
+  const db = new Database(file);
+  db.pragma(`page_size = ${PAGE_SIZE}`);
+  db.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')");
+  const before = readFileSync(file);
+  db.exec(sql);
+  db.close();
+  const after = readFileSync(file);
+  // The cell pointers of the first two rows.
+  after.subarray(PAGE_SIZE + 8, PAGE_SIZE + 12).swap32().swap16();
+  await using mirror = mirrorOf(directory.path, before);
+  const replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
+  expect(attempt(() => decodeAll(replica, pagesOf(before, after)))).toBe('HIVE_CORRUPT');
+});

@@ -1,0 +1,161 @@
+/**
+ * Capture itself (keeper process, tail, diff, mirror, log) on a hive that another process writes, while file operations of
+ * the mirror, the spill file and the redo fail. Afterwards log and mirror say what SQLite says, nothing twice and no seq missing.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { describe, expect, it } from 'vitest';
+import { Capture } from '../../src/capture/capture.ts';
+import type { FromCapture } from '../../src/capture/protocol.ts';
+import { failAt } from '../helpers/file-faults.ts';
+import { readLogHistory } from '../helpers/log-history.ts';
+import { TableModel } from '../helpers/table-model.ts';
+import { temporaryDirectory } from '../helpers/temporary.ts';
+import { WalWriter } from '../helpers/wal-writer.ts';
+
+class Run {
+  readonly messages: FromCapture[] = [];
+  readonly ended: Promise<unknown>;
+  readonly #capture: Capture;
+  #seen: () => void = () => {};
+
+  constructor(hive: string, stateDir: string) {
+    const options = { hive, stateDir, durability: 'os', onGap: 'fail', tables: { include: null, exclude: [] }, maxWalBytes: 4 << 20, retention: { maxAgeMs: null, maxBytes: null } } as const;
+    this.#capture = new Capture(options, {
+      post: (message) => {
+        this.messages.push(message);
+        this.#seen();
+      },
+    });
+    this.ended = this.#capture.run().then(
+      () => null,
+      (error: unknown) => error ?? 'failed',
+    );
+  }
+
+  /** True: it runs; false: it ended before. */
+  async ready(): Promise<boolean> {
+    const isReady = new Promise<boolean>((resolve) => {
+      this.#seen = () => this.messages.some((message) => message.type === 'ready') && resolve(true);
+    });
+    return Promise.race([isReady, this.ended.then(() => false)]);
+  }
+
+  /** Takes what is committed, then ends. Gives the error of its end. */
+  async stop(): Promise<unknown> {
+    this.#capture.stop();
+    return this.ended;
+  }
+}
+
+const STEPS = [
+  "INSERT INTO t VALUES (1, 'one'), (2, 'two')",
+  'INSERT INTO t VALUES (3, randomblob(60000)); UPDATE t SET v = 1 WHERE id = 1',
+  "ALTER TABLE t ADD COLUMN w DEFAULT 'w'; DELETE FROM t WHERE id = 2",
+  `INSERT INTO t (id, v) WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i, i FROM n`,
+  'DELETE FROM t WHERE id % 3 = 0; CREATE TABLE k (id TEXT PRIMARY KEY); INSERT INTO k VALUES (1), (2)',
+];
+
+const LARGE = 'INSERT INTO t (id, v) WITH RECURSIVE n(i) AS (SELECT 100000 UNION ALL SELECT i + 1 FROM n WHERE i < 100030) SELECT i, randomblob(1000000) FROM n';
+
+class Scene implements AsyncDisposable {
+  readonly #directory = temporaryDirectory();
+  readonly hive = join(this.#directory.path, 'db.sqlite');
+  readonly stateDir = join(this.#directory.path, 'state');
+  readonly writer = new WalWriter(this.hive);
+
+  static async open(): Promise<Scene> {
+    const scene = new Scene();
+    mkdirSync(scene.stateDir);
+    await scene.writer.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (id INTEGER PRIMARY KEY, v)');
+    return scene;
+  }
+
+  run(): Run {
+    return new Run(this.hive, this.stateDir);
+  }
+
+  /** The log's changes on nothing are what SQLite reads. Only after capture has ended: this process opens the hive. */
+  check(): { recovered: number } {
+    const { transactions, recovered, catalog } = readLogHistory(join(this.stateDir, 'log.db'));
+    const model = new TableModel();
+    for (const { changes } of transactions) model.apply(changes);
+    const db = new Database(this.hive, { readonly: true });
+    try {
+      TableModel.read(db, catalog.tables).assertEquals(model);
+    } finally {
+      db.close();
+    }
+    return { recovered };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.writer[Symbol.asyncDispose]();
+    this.#directory[Symbol.dispose]();
+  }
+}
+
+describe('capture', () => {
+  it.each([1, 2, 4, 6, 8])('a kill at file operation %i of its start, then a new start', { timeout: 60_000 }, async (n) => {
+    await using scene = await Scene.open();
+    {
+      using fault = failAt(n, 'dead');
+      expect(await scene.run().ready()).toBe(false);
+      expect(fault.hasFired).toBe(true);
+    }
+    const again = scene.run();
+    await again.ready();
+    for (const step of STEPS) await scene.writer.exec(step);
+    expect(await again.stop()).toBeNull();
+    scene.check();
+  });
+
+  it.each([1, 2, 3, 4])('a kill at file operation %i behind its start, then a new start', { timeout: 60_000 }, async (n) => {
+    await using scene = await Scene.open();
+    const run = scene.run();
+    await run.ready();
+    {
+      using fault = failAt(n, 'dead');
+      for (const step of STEPS) {
+        await scene.writer.exec(step);
+        // So that each is a batch of its own.
+        await new Promise((resolve) => setTimeout(resolve, 60));
+      }
+      expect(await run.stop()).not.toBeNull();
+      expect(fault.hasFired).toBe(true);
+    }
+    const again = scene.run();
+    await again.ready();
+    await scene.writer.exec("INSERT INTO t (id, v) VALUES (-1, 'after')");
+    expect(await again.stop()).toBeNull();
+    scene.check();
+  });
+
+  it('a full disk at one operation after the other: nothing ends, nothing is lost', { timeout: 60_000 }, async () => {
+    await using scene = await Scene.open();
+    const run = scene.run();
+    await run.ready();
+    for (const step of STEPS) {
+      using fault = failAt(1, 'once');
+      await scene.writer.exec(step);
+      for (let waited = 0; !fault.hasFired && waited < 100; waited += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 700));
+    }
+    expect(await run.stop()).toBeNull();
+    expect(run.messages.some((message) => message.type === 'warning' && message.error.code === 'DISK_FULL')).toBe(true);
+    expect(scene.check().recovered).toBe(0);
+  });
+
+  it('a transaction that is larger than memory should hold, with a full disk in the middle of it', { timeout: 60_000 }, async () => {
+    await using scene = await Scene.open();
+    const run = scene.run();
+    await run.ready();
+    await scene.writer.exec(STEPS[0]!);
+    using fault = failAt(9, 'once');
+    await scene.writer.exec(LARGE);
+    await scene.writer.exec(STEPS[2]!);
+    expect(await run.stop()).toBeNull();
+    expect([fault.hasFired, scene.check().recovered]).toEqual([true, 0]);
+  });
+});

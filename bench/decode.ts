@@ -41,7 +41,11 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
     mkdirSync(join(directory, 'state'));
     const log = LogWriter.open({ path: join(directory, 'state', 'log.db'), durability: 'os', hive: { path: hive } });
     using snapshot = HiveSnapshot.open(hive, { ...header, complete: false });
-    const mirror = mirrorSnapshot(snapshot, { directory: join(directory, 'state', 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => log.sync() }, 1);
+    const mirror = mirrorSnapshot(
+      snapshot,
+      { directory: join(directory, 'state', 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => log.sync() },
+      1,
+    );
     const replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
     const { salt1, salt2, mxFrame } = header;
     const position = { epoch: 1, frame: mxFrame, salt1, salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
@@ -60,8 +64,15 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
       for (const transaction of found) {
         const { changes } = replica.apply(transaction);
         batch.push({
-          epoch: 1, frame: transaction.frame, timestampUs: 0, origin: null, recovered: false, changeCount: changes.count,
-          parts: changes.parts(), catalogVersion: 1, previousCatalogVersion: 1,
+          epoch: 1,
+          frame: transaction.frame,
+          timestampUs: 0,
+          origin: null,
+          recovered: false,
+          changeCount: changes.count,
+          parts: changes.parts(),
+          catalogVersion: 1,
+          previousCatalogVersion: 1,
         });
       }
       batchId += 1;
@@ -75,7 +86,12 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
     if (log.headSeq > rows || log.headSeq < rows * 0.99) throw new Error(`${log.headSeq} changes captured of ${rows} rows`);
     await mirror[Symbol.asyncDispose]();
     log.close();
-    return { rows, writerSeconds: (written - started) / 1000, captureSeconds: (captured - written) / 1000, captureCpuSeconds: (used.user + used.system) / 1e6 };
+    return {
+      rows,
+      writerSeconds: (written - started) / 1000,
+      captureSeconds: (captured - written) / 1000,
+      captureCpuSeconds: (used.user + used.system) / 1e6,
+    };
   } finally {
     db.close();
     rmSync(directory, { recursive: true, force: true });

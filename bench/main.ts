@@ -27,7 +27,20 @@ const rates = (runs: readonly WriterRun[]): number => median(runs.map((run) => r
 
 const benchWriter = async (): Promise<void> => {
   say(`\n## The writer, with waggle and with triggers, beside itself alone (${pairs} rounds of ${seconds} s in turns)\n`);
-  const rows = [['shape', 'waggle / alone', 'triggers / alone', 'alone', 'with waggle', 'p99 commit alone → with', 'longest', 'WAL at most', 'WAL 2 s after', 'barriers']];
+  const rows = [
+    [
+      'shape',
+      'waggle / alone',
+      'triggers / alone',
+      'alone',
+      'with waggle',
+      'p99 commit alone → with',
+      'longest',
+      'WAL at most',
+      'WAL 2 s after',
+      'barriers',
+    ],
+  ];
   for (const shape of SHAPES) {
     const alone: WriterRun[] = [];
     const waggle: WriterRun[] = [];
@@ -75,7 +88,13 @@ const benchDecode = async (): Promise<void> => {
       written.push(writer.rowsPerSecond);
       cpu.push((decode.captureCpuSeconds / decode.rows) * 1e6);
     }
-    rows.push([SHAPE_TITLES[shape], spread(ratios), `${thousands(median(captured))} rows/s`, `${thousands(median(written))} rows/s`, `${median(cpu).toFixed(1)} µs`]);
+    rows.push([
+      SHAPE_TITLES[shape],
+      spread(ratios),
+      `${thousands(median(captured))} rows/s`,
+      `${thousands(median(written))} rows/s`,
+      `${median(cpu).toFixed(1)} µs`,
+    ]);
   }
   say(table(rows));
 };
@@ -95,7 +114,9 @@ const benchSinks = (): void => {
 };
 
 const busy = loadavg()[0]!;
-say(`${cpus().length} cores, load ${busy.toFixed(1)} at the start${busy > 1 ? ' (busy: believe ratios, and those with care)' : ''}, Node ${process.version}`);
+say(
+  `${cpus().length} cores, load ${busy.toFixed(1)} at the start${busy > 1 ? ' (busy: believe ratios, and those with care)' : ''}, Node ${process.version}`,
+);
 if (wants('writer')) await benchWriter();
 if (wants('decode')) await benchDecode();
 if (wants('latency')) await benchLatency();

@@ -32,7 +32,9 @@ const installTriggers = (db: Database.Database): void => {
   db.exec('CREATE TABLE change_log (seq INTEGER PRIMARY KEY AUTOINCREMENT, tbl TEXT, op TEXT, old TEXT, new TEXT)');
   const row = (name: 'OLD' | 'NEW'): string => `json_object(${COLUMNS.map((column) => `'${column}', ${name}.${column}`).join(', ')})`;
   db.exec(`CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO change_log (tbl, op, new) VALUES ('t', 'c', ${row('NEW')}); END`);
-  db.exec(`CREATE TRIGGER t_u AFTER UPDATE ON t BEGIN INSERT INTO change_log (tbl, op, old, new) VALUES ('t', 'u', ${row('OLD')}, ${row('NEW')}); END`);
+  db.exec(
+    `CREATE TRIGGER t_u AFTER UPDATE ON t BEGIN INSERT INTO change_log (tbl, op, old, new) VALUES ('t', 'u', ${row('OLD')}, ${row('NEW')}); END`,
+  );
   db.exec(`CREATE TRIGGER t_d AFTER DELETE ON t BEGIN INSERT INTO change_log (tbl, op, old) VALUES ('t', 'd', ${row('OLD')}); END`);
 };
 
@@ -44,7 +46,7 @@ const run = async (db: Database.Database, options: ShapeWriterOptions): Promise<
   const cpu = process.cpuUsage();
   const started = performance.now();
   const end = started + options.seconds * 1000;
-  for (let now = started; now < end; ) {
+  for (let now = started; now < end;) {
     try {
       rows += step();
     } catch (error) {

@@ -23,7 +23,8 @@ export const prepareShape = (db: Database.Database, shape: Shape): void => {
   if (shape !== 'updates-100') return;
   const insert = db.prepare('INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)');
   db.transaction(() => {
-    for (let id = 1; id <= UPDATE_ROWS; id += 1) insert.run(id, `name ${id}`, `user${id}@example.com`, id % 90, id / 7, 'a note of some length', '2026-01-01T00:00:00.000Z');
+    for (let id = 1; id <= UPDATE_ROWS; id += 1)
+      insert.run(id, `name ${id}`, `user${id}@example.com`, id % 90, id / 7, 'a note of some length', '2026-01-01T00:00:00.000Z');
   })();
 };
 

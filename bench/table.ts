@@ -10,7 +10,8 @@ export const median = (values: readonly number[]): number => {
 export const spread = (values: readonly number[], digits = 2): string =>
   `${median(values).toFixed(digits)} [${Math.min(...values).toFixed(digits)} … ${Math.max(...values).toFixed(digits)}]`;
 
-export const thousands = (value: number): string => (value >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : value >= 1e4 ? `${Math.round(value / 1e3)} k` : value.toFixed(0));
+export const thousands = (value: number): string =>
+  value >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : value >= 1e4 ? `${Math.round(value / 1e3)} k` : value.toFixed(0);
 
 export const megabytes = (bytes: number): string => `${(bytes / 1048576).toFixed(1)} MB`;
 

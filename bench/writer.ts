@@ -33,7 +33,13 @@ export const runWriter = async (shape: Shape, companion: Companion, options: { s
   const hive = join(directory, 'hive.sqlite');
   const state = join(directory, 'state');
   mkdirSync(state);
-  const writerOptions: ShapeWriterOptions = { hive, shape, seconds: options.seconds, triggers: companion === 'triggers', pauseMs: options.pauseMs ?? 0 };
+  const writerOptions: ShapeWriterOptions = {
+    hive,
+    shape,
+    seconds: options.seconds,
+    triggers: companion === 'triggers',
+    pauseMs: options.pauseMs ?? 0,
+  };
   const writer = fork(SCRIPT, [JSON.stringify(writerOptions)], { execArgv: [] });
   const next = <T>(): Promise<T> =>
     new Promise((resolve, reject) => {
@@ -74,7 +80,15 @@ export const runWriter = async (shape: Shape, companion: Companion, options: { s
 
 const startCapture = async (hive: string, stateDir: string, onKeeper: (stats: KeeperStats) => void): Promise<CaptureClient> => {
   const capture = CaptureClient.inProcess(
-    { hive, stateDir, durability: 'os', onGap: 'fail', tables: { include: null, exclude: [] }, maxWalBytes: 16 << 20, retention: { maxAgeMs: null, maxBytes: null } },
+    {
+      hive,
+      stateDir,
+      durability: 'os',
+      onGap: 'fail',
+      tables: { include: null, exclude: [] },
+      maxWalBytes: 16 << 20,
+      retention: { maxAgeMs: null, maxBytes: null },
+    },
     { onKeeper },
   );
   await capture.ready;

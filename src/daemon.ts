@@ -87,7 +87,13 @@ export const runDaemon = async (options: DaemonOptions, { logger, signal, onRead
 };
 
 const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, retention }: DaemonOptions): CaptureOptions => ({
-  hive, stateDir, durability, onGap, tables, maxWalBytes, retention,
+  hive,
+  stateDir,
+  durability,
+  onGap,
+  tables,
+  maxWalBytes,
+  retention,
 });
 
 interface RunnerParts {
@@ -139,7 +145,14 @@ const BEGINNINGS: Record<CaptureReady['beginning'], string> = {
 const tellReady = (logger: Logger, options: DaemonOptions, ready: CaptureReady): void => {
   const { epoch, frame } = ready.position;
   logger.info(
-    { hive: options.hive, state: options.stateDir, position: `${epoch}:${frame}`, head: ready.headSeq, tables: ready.tables, keeper: ready.keeperPid },
+    {
+      hive: options.hive,
+      state: options.stateDir,
+      position: `${epoch}:${frame}`,
+      head: ready.headSeq,
+      tables: ready.tables,
+      keeper: ready.keeperPid,
+    },
     BEGINNINGS[ready.beginning],
   );
 };

@@ -8,4 +8,8 @@ import { StreamSink } from './stream-sink.ts';
 export const createSink = ({ file, rotate }: JsonlOptions): Sink =>
   file === undefined
     ? new StreamSink(process.stdout, 'jsonl stdout')
-    : new FileSink({ file, rotate: rotate === undefined ? null : { sizeBytes: typeof rotate.size === 'number' ? rotate.size : parseSize(rotate.size), keep: rotate.keep } });
+    : new FileSink({
+        file,
+        rotate:
+          rotate === undefined ? null : { sizeBytes: typeof rotate.size === 'number' ? rotate.size : parseSize(rotate.size), keep: rotate.keep },
+      });

@@ -105,7 +105,11 @@ export class CaptureClient implements AsyncDisposable {
   /** In a process of its own, so that the locks of a SQLite connection in this process stay untouched. */
   static inProcess(options: CaptureOptions, listeners: CaptureListeners = {}): CaptureClient {
     return new CaptureClient((receive, died) => {
-      const child = fork(fileURLToPath(ENTRY), [JSON.stringify(options)], { execArgv: [], serialization: 'advanced', stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+      const child = fork(fileURLToPath(ENTRY), [JSON.stringify(options)], {
+        execArgv: [],
+        serialization: 'advanced',
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      });
       child.on('message', (message) => receive(message as FromCapture));
       child.on('error', (error) => died(error.message));
       child.on('exit', (code, signal) => died(signal ?? `exit status ${code}`));
@@ -152,7 +156,7 @@ const decodeChunk = ({ table, encoding, parts, asOf, done }: EncodedRows): RowCh
   const raw = new RawChange();
   for (const bytes of parts) {
     const part = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let offset = 0; offset < part.length; ) {
+    for (let offset = 0; offset < part.length;) {
       offset = raw.parse(part, offset);
       rows.push(new Row(table, raw.rowid, raw.after, encoding));
     }

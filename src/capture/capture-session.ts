@@ -183,7 +183,9 @@ export class CaptureSession implements AsyncDisposable {
     const { log } = this.#options;
     const { mirror, schema } = this.#replica;
     const catalogVersion = schema.catalog.version;
-    await this.#whileFull(() => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs: batch.catalogs, transactions: batch.transactions }));
+    await this.#whileFull(() =>
+      log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs: batch.catalogs, transactions: batch.transactions }),
+    );
     batch.clear();
     this.#options.spill.clear();
     await this.#whileFull(() => mirror.afterLogCommit());
@@ -192,7 +194,7 @@ export class CaptureSession implements AsyncDisposable {
   /** The changes of a transaction. What can pass while it is being compared is waited for; the replica then begins again from the mirror. */
   async #apply(transaction: WalTransaction): Promise<TransactionChanges> {
     const { captured, spill, warn, isStopping } = this.#options;
-    for (let told = false; ; ) {
+    for (let told = false; ;) {
       try {
         return this.#replica.apply(transaction);
       } catch (error) {
@@ -365,7 +367,8 @@ const goOn = async (options: SessionOptions, ready: Ready, position: Position): 
     return takeFirstState(options, ready, position.epoch + 1);
   }
   const continuation = findContinuation(position, ready);
-  if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, position))) return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
+  if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, position)))
+    return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
   try {
     return await recover(options, ready, replica, position.epoch + 1);
   } catch (error) {
@@ -448,7 +451,14 @@ const positionAt = (ready: Ready, snapshot: HiveSnapshot, epoch: number): Positi
   return { epoch, frame: ready.mxFrame, salt1: ready.salt1, salt2: ready.salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
 };
 
-const positionOf = ({ epoch, frame, salt1, salt2, checksum1, checksum2 }: WalTransaction): Position => ({ epoch, frame, salt1, salt2, checksum1, checksum2 });
+const positionOf = ({ epoch, frame, salt1, salt2, checksum1, checksum2 }: WalTransaction): Position => ({
+  epoch,
+  frame,
+  salt1,
+  salt2,
+  checksum1,
+  checksum2,
+});
 
 const nowUs = (): number => Math.round((performance.timeOrigin + performance.now()) * 1000);
 

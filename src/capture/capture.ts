@@ -67,7 +67,11 @@ export class Capture {
     const log = LogWriter.open({ path: join(stateDir, 'log.db'), durability, hive: { path: hive } });
     using spill = new SpillFile(join(stateDir, 'spill'));
     this.#spill = spill;
-    const notice = await ChangeNotice.open(hive, () => this.#wake.notify(), () => this.#wake.pollOnly());
+    const notice = await ChangeNotice.open(
+      hive,
+      () => this.#wake.notify(),
+      () => this.#wake.pollOnly(),
+    );
     try {
       await this.#sessions(log);
     } finally {
@@ -213,7 +217,8 @@ export class Capture {
     try {
       this.#post({ type: 'rows', id, chunk: readChunk(request, replica, log), error: null });
     } catch (error) {
-      const fault = error instanceof WaggleError ? error : new WaggleError('HIVE_CORRUPT', `table "${table}" cannot be read from the mirror`, { cause: error });
+      const fault =
+        error instanceof WaggleError ? error : new WaggleError('HIVE_CORRUPT', `table "${table}" cannot be read from the mirror`, { cause: error });
       this.#post({ type: 'rows', id, chunk: null, error: fault.toJSON() });
     }
   }

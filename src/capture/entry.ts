@@ -4,7 +4,10 @@ import { WaggleError } from '../support/errors.ts';
 import { Capture } from './capture.ts';
 import type { CaptureOptions, FromCapture, ToCapture } from './protocol.ts';
 
-const main = async (options: CaptureOptions, channel: { post: (message: FromCapture) => void; listen: (receive: (message: ToCapture) => void) => void }): Promise<void> => {
+const main = async (
+  options: CaptureOptions,
+  channel: { post: (message: FromCapture) => void; listen: (receive: (message: ToCapture) => void) => void },
+): Promise<void> => {
   const capture = new Capture(options, { post: channel.post });
   channel.listen((message) => {
     if (message.type === 'stop') capture.stop();
@@ -15,7 +18,10 @@ const main = async (options: CaptureOptions, channel: { post: (message: FromCapt
     await capture.run();
     channel.post({ type: 'stopped' });
   } catch (error) {
-    const fault = error instanceof WaggleError ? error : new WaggleError('CAPTURE_DIED', `capture failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    const fault =
+      error instanceof WaggleError
+        ? error
+        : new WaggleError('CAPTURE_DIED', `capture failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
     if (!(error instanceof WaggleError) && error instanceof Error && error.stack !== undefined) fault.stack = error.stack;
     channel.post({ type: 'failed', error: fault.toJSON() });
   }

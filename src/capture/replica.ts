@@ -87,17 +87,20 @@ export class Replica {
     let bytes = 0;
     let done = true;
     const { mirror } = this;
-    forEachRow({ root: entry.root, usableSize: this.usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after }, (rowid, record) => {
-      if (bytes >= maxBytes) {
-        done = false;
-        return false;
-      }
-      checkRecord(record);
-      rowids.push(rowid);
-      records.push(Buffer.from(record));
-      bytes += record.length + 16;
-      return true;
-    });
+    forEachRow(
+      { root: entry.root, usableSize: this.usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after },
+      (rowid, record) => {
+        if (bytes >= maxBytes) {
+          done = false;
+          return false;
+        }
+        checkRecord(record);
+        rowids.push(rowid);
+        records.push(Buffer.from(record));
+        bytes += record.length + 16;
+        return true;
+      },
+    );
     return { rowids, records, done };
   }
 

@@ -51,9 +51,7 @@ export class Schema {
   /** The same tables as a new version in which the named ones have a new generation. */
   withMoved(names: ReadonlySet<string>): Schema {
     const version = this.catalog.version + 1;
-    const tables = this.tables.map((entry) =>
-      names.has(entry.table.name) ? { ...entry, table: { ...entry.table, generation: version } } : entry,
-    );
+    const tables = this.tables.map((entry) => (names.has(entry.table.name) ? { ...entry, table: { ...entry.table, generation: version } } : entry));
     return new Schema({ ...this.catalog, version, tables: tables.map((entry) => entry.table) }, tables);
   }
 

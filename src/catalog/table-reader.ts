@@ -176,7 +176,9 @@ const affinityOf = (type: string, strict: boolean): Affinity => {
 const defaultValue = (scratch: Database.Database, type: string, sql: string, strict: boolean): Value => {
   scratch.exec(`CREATE TABLE temp.older(x INT)${strict ? ' STRICT' : ''}; INSERT INTO temp.older VALUES(1)`);
   // SQLite gives the text of an expression without the parentheses that it stood in. An identifier ("text") must not get any.
-  const added = [sql, `(${sql})`].some((text) => isAccepted(scratch, `ALTER TABLE temp.older ADD COLUMN y ${type === '' ? '' : quoted(type)} DEFAULT ${text}`));
+  const added = [sql, `(${sql})`].some((text) =>
+    isAccepted(scratch, `ALTER TABLE temp.older ADD COLUMN y ${type === '' ? '' : quoted(type)} DEFAULT ${text}`),
+  );
   const value = added ? scratch.prepare<[], Value>('SELECT y FROM temp.older').pluck().safeIntegers().get() : null;
   scratch.exec('DROP TABLE temp.older');
   return value ?? null;

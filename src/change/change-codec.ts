@@ -240,7 +240,7 @@ export class ChangeDecoder {
   /** The part's changes. Rows are views of `part`: do not reuse the buffer while they live. */
   decode(part: Buffer): Change[] {
     const changes: Change[] = [];
-    for (let offset = 0; offset < part.length; ) {
+    for (let offset = 0; offset < part.length;) {
       offset = this.#raw.parse(part, offset);
       changes.push(this.#change(this.#raw));
     }

@@ -61,5 +61,4 @@ export interface Catalog {
   readonly tables: readonly Table[];
 }
 
-export const findTable = (catalog: Catalog, name: string): Table | undefined =>
-  catalog.tables.find((table) => table.name === name);
+export const findTable = (catalog: Catalog, name: string): Table | undefined => catalog.tables.find((table) => table.name === name);

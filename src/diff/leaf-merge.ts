@@ -236,7 +236,10 @@ export class LeafMerge {
       const o = oldBase + index;
       const n = newBase + index;
       const difference =
-        (oldWords[o]! ^ newWords[n]!) | (oldWords[o + 1]! ^ newWords[n + 1]!) | (oldWords[o + 2]! ^ newWords[n + 2]!) | (oldWords[o + 3]! ^ newWords[n + 3]!);
+        (oldWords[o]! ^ newWords[n]!) |
+        (oldWords[o + 1]! ^ newWords[n + 1]!) |
+        (oldWords[o + 2]! ^ newWords[n + 2]!) |
+        (oldWords[o + 3]! ^ newWords[n + 3]!);
       if (difference !== 0) {
         dirty[index >> (BLOCK_SHIFT - 2)] = 1;
         any = true;
@@ -277,7 +280,13 @@ const wordsOf = ({ buffer }: Buffer): Int32Array => {
 };
 
 const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: TableCell): boolean =>
-  before.compare(after, newCell.localOffset, newCell.localOffset + newCell.localBytes, oldCell.localOffset, oldCell.localOffset + oldCell.localBytes) === 0;
+  before.compare(
+    after,
+    newCell.localOffset,
+    newCell.localOffset + newCell.localBytes,
+    oldCell.localOffset,
+    oldCell.localOffset + oldCell.localBytes,
+  ) === 0;
 
 /** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
 const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`rowids of page ${leaf} are out of order`);

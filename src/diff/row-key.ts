@@ -30,8 +30,7 @@ export const rowKey = (table: Table, rowid: Rowid, record: Buffer): string => {
   return parts.length === 1 ? parts[0]! : parts.join('');
 };
 
-const realPart = (value: number): string =>
-  Number.isInteger(value) && Math.abs(value) < 2 ** 63 ? `i${BigInt(value)};` : `r${value};`;
+const realPart = (value: number): string => (Number.isInteger(value) && Math.abs(value) < 2 ** 63 ? `i${BigInt(value)};` : `r${value};`);
 
 const keyPart = (record: Buffer, serialType: number, offset: number, length: number): string => {
   if (serialType === 7) return realPart(record.readDoubleBE(offset));

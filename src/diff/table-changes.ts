@@ -129,7 +129,7 @@ const forEachChange = (writer: ChangeWriter, visit: (raw: RawChange) => void): v
   for (const stored of writer.parts()) {
     // Rows are kept while the other lane is read: a spilled part's bytes would not stay.
     const part = Buffer.isBuffer(stored) ? stored : Buffer.from(stored.read());
-    for (let offset = 0; offset < part.length; ) {
+    for (let offset = 0; offset < part.length;) {
       offset = raw.parse(part, offset);
       visit(raw);
     }

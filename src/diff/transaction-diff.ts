@@ -121,7 +121,10 @@ export class TransactionDiff {
       const note = (): void => void (any = true);
       this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, edit, visitor: { created: note, updated: note, deleted: note } });
       if (!any) return previous;
-      const rows = readSchemaRows({ root: 1, usableSize: this.#usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), after: null }, this.#encoding);
+      const rows = readSchemaRows(
+        { root: 1, usableSize: this.#usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), after: null },
+        this.#encoding,
+      );
       const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding: this.#encoding, captured: this.#captured, previous });
       return sameTables(previous, schema) ? previous : schema;
     });
@@ -165,19 +168,39 @@ export class TransactionDiff {
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
-      const merge = new LeafMerge({ tree: now.tree, usableSize: this.#usableSize, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' });
+      const merge = new LeafMerge({
+        tree: now.tree,
+        usableSize: this.#usableSize,
+        images,
+        edit: new PageMapEdit(),
+        touchedChains: new Map(),
+        visitor,
+        pairs: 'all',
+      });
       merge.mergeOrdered(oldLeaves, newLeaves);
     });
     return visitor;
   }
 
-  #moveMap({ edit, dropped, rewritten, images }: { edit: PageMapEdit; dropped: TrackedTable[]; rewritten: TrackedTable[]; images: PageImages }): void {
+  #moveMap({
+    edit,
+    dropped,
+    rewritten,
+    images,
+  }: {
+    edit: PageMapEdit;
+    dropped: TrackedTable[];
+    rewritten: TrackedTable[];
+    images: PageImages;
+  }): void {
     this.#map.ensure(images.newSizePages);
     for (const entry of dropped) this.#map.clearTree(entry.tree);
     for (const entry of rewritten) this.#map.clearTree(entry.tree);
     edit.applyTo(this.#map);
     for (const entry of rewritten) {
-      guarded(entry.table.name, () => this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
+      guarded(entry.table.name, () =>
+        this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)),
+      );
     }
   }
 }

@@ -1,6 +1,16 @@
 /** Walks over whole rowid trees in rowid order. */
 import type { Rowid } from '../change/table.ts';
-import { cellCount, checkLeaf, forEachChild, INTERIOR_TABLE, interiorRowid, LEAF_TABLE, PageCorruption, pageKind, TableCell } from '../sqlite/btree-page.ts';
+import {
+  cellCount,
+  checkLeaf,
+  forEachChild,
+  INTERIOR_TABLE,
+  interiorRowid,
+  LEAF_TABLE,
+  PageCorruption,
+  pageKind,
+  TableCell,
+} from '../sqlite/btree-page.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
 
 /** Leaf pages of a tree in rowid order. Throws a PageCorruption where the tree has more pages than the database (`sizePages`). */

@@ -77,7 +77,7 @@ export class Mirror implements AsyncDisposable {
     try {
       const pieces = Math.max(1, Math.floor((1024 * 1024) / options.pageSize));
       const piece = Buffer.allocUnsafe(pieces * options.pageSize);
-      for (let page = 1; page <= first.sizePages; ) {
+      for (let page = 1; page <= first.sizePages;) {
         const from = page;
         let filled = 0;
         for (; page <= first.sizePages && filled < piece.length; page += 1) filled += first.page(page).copy(piece, filled, 0, options.pageSize);

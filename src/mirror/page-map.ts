@@ -8,16 +8,7 @@
  * Pages are attributed by reachability from the table's root alone, never by what they look like: freed pages hold
  * valid-looking rows.
  */
-import {
-  cellCount,
-  checkLeaf,
-  forEachChild,
-  INTERIOR_TABLE,
-  LEAF_TABLE,
-  PageCorruption,
-  pageKind,
-  TableCell,
-} from '../sqlite/btree-page.ts';
+import { cellCount, checkLeaf, forEachChild, INTERIOR_TABLE, LEAF_TABLE, PageCorruption, pageKind, TableCell } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, type ReadPage } from '../sqlite/payload.ts';
 
 export class PageMap {
@@ -73,7 +64,14 @@ export class PageMap {
     }
   }
 
-  #addOverflow(leaf: number, image: Buffer, cell: TableCell, usableSize: number, readPage: ReadPage, claim: (page: number, chain: number) => void): void {
+  #addOverflow(
+    leaf: number,
+    image: Buffer,
+    cell: TableCell,
+    usableSize: number,
+    readPage: ReadPage,
+    claim: (page: number, chain: number) => void,
+  ): void {
     checkLeaf(image, leaf);
     const count = cellCount(image, leaf);
     let stable: Buffer | null = null;

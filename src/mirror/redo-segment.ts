@@ -152,7 +152,7 @@ export class RedoSegment implements Disposable {
     readFully(this.#fd, numbers, numbers.length, start + HEADER_BYTES);
     let sum = crc32(numbers, crc32(head));
     const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, Math.max(1, trailerOffset - imagesOffset)));
-    for (let at = imagesOffset; at < trailerOffset; ) {
+    for (let at = imagesOffset; at < trailerOffset;) {
       const length = readFully(this.#fd, piece, Math.min(piece.length, trailerOffset - at), at);
       sum = crc32(piece.subarray(0, length), sum);
       at += length;

@@ -34,7 +34,13 @@ export const readPayload = (page: Buffer, cell: TableCell, usableSize: number, r
 };
 
 /** Calls `visit` for each page of a cell's overflow chain, in order. The same conditions and errors as `readPayload`. */
-export const forEachOverflowPage = (page: Buffer, cell: TableCell, usableSize: number, readPage: ReadPage, visit: (pageNumber: number) => void): void => {
+export const forEachOverflowPage = (
+  page: Buffer,
+  cell: TableCell,
+  usableSize: number,
+  readPage: ReadPage,
+  visit: (pageNumber: number) => void,
+): void => {
   let left = cell.payloadBytes - cell.localBytes;
   let next = left > 0 ? cell.readOverflow(page) : 0;
   const circle = new CircleGuard();

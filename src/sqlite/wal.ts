@@ -48,8 +48,7 @@ export const parseWalHeader = (bytes: Buffer): WalHeader | null => {
 };
 
 /** Byte offset of a frame (1-based number) in the WAL file. Exact beyond 4 GiB. */
-export const frameOffset = (frame: number, pageSize: number): number =>
-  WAL_HEADER_BYTES + (frame - 1) * (FRAME_HEADER_BYTES + pageSize);
+export const frameOffset = (frame: number, pageSize: number): number => WAL_HEADER_BYTES + (frame - 1) * (FRAME_HEADER_BYTES + pageSize);
 
 export interface Checksum {
   readonly checksum1: number;

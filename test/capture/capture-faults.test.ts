@@ -21,7 +21,15 @@ class Run {
   #seen: () => void = () => {};
 
   constructor(hive: string, stateDir: string) {
-    const options = { hive, stateDir, durability: 'os', onGap: 'fail', tables: { include: null, exclude: [] }, maxWalBytes: 4 << 20, retention: { maxAgeMs: null, maxBytes: null } } as const;
+    const options = {
+      hive,
+      stateDir,
+      durability: 'os',
+      onGap: 'fail',
+      tables: { include: null, exclude: [] },
+      maxWalBytes: 4 << 20,
+      retention: { maxAgeMs: null, maxBytes: null },
+    } as const;
     this.#capture = new Capture(options, {
       post: (message) => {
         this.messages.push(message);
@@ -57,7 +65,8 @@ const STEPS = [
   'DELETE FROM t WHERE id % 3 = 0; CREATE TABLE k (id TEXT PRIMARY KEY); INSERT INTO k VALUES (1), (2)',
 ];
 
-const LARGE = 'INSERT INTO t (id, v) WITH RECURSIVE n(i) AS (SELECT 100000 UNION ALL SELECT i + 1 FROM n WHERE i < 100030) SELECT i, randomblob(1000000) FROM n';
+const LARGE =
+  'INSERT INTO t (id, v) WITH RECURSIVE n(i) AS (SELECT 100000 UNION ALL SELECT i + 1 FROM n WHERE i < 100030) SELECT i, randomblob(1000000) FROM n';
 
 class Scene implements AsyncDisposable {
   readonly #directory = temporaryDirectory();

@@ -25,7 +25,17 @@ const segment = (salts: Salts, firstFrame: number, lastFrame: number, previous: 
   previous,
 });
 
-const ready = (salts: Salts, mxFrame: number, parts: Partial<Ready> = {}): Ready => ({ type: 'ready', pid: 1, ...salts, mxFrame, complete: false, proven: true, leftover: [], previous: null, ...parts });
+const ready = (salts: Salts, mxFrame: number, parts: Partial<Ready> = {}): Ready => ({
+  type: 'ready',
+  pid: 1,
+  ...salts,
+  mxFrame,
+  complete: false,
+  proven: true,
+  leftover: [],
+  previous: null,
+  ...parts,
+});
 
 /** `first generation | frames in the spool | ended generations`. */
 const text = (position: Position, found: Ready): string | null => {
@@ -46,14 +56,34 @@ describe('findContinuation', () => {
     ['the next generation, proven', at(A, 7), ready(B, 3, { previous: { ...A, lastFrame: 7 } }), '0 |  | 0=1..7'],
     ['the next generation is still empty', at(A, 7), ready({ salt1: 0, salt2: 0 }, 0, { previous: { ...A, lastFrame: 7 } }), '0 |  | 0=1..7'],
     ['the one before ended further on than the position', at(A, 6), ready(B, 3, { previous: { ...A, lastFrame: 7 } }), null],
-    ['the rest of a generation lies in the spool', at(A, 4), ready(B, 3, { leftover: [segment(A, 5, 7)], previous: { ...A, lastFrame: 7 } }), '0 | 0=1:5-7 | 0=1..7'],
+    [
+      'the rest of a generation lies in the spool',
+      at(A, 4),
+      ready(B, 3, { leftover: [segment(A, 5, 7)], previous: { ...A, lastFrame: 7 } }),
+      '0 | 0=1:5-7 | 0=1..7',
+    ],
     ['a segment that was taken already is passed over', at(A, 4), ready(A, 9, { leftover: [segment(A, 1, 4)] }), '1 |  | '],
     ['a segment of which a part was taken', at(A, 4), ready(A, 9, { leftover: [segment(A, 3, 8)] }), '1 | 1=1:3-8 | '],
     ['a hole in the spool', at(A, 4), ready(A, 9, { leftover: [segment(A, 6, 8)] }), null],
     ['two segments of one generation', at(A, 4), ready(A, 12, { leftover: [segment(A, 5, 8), segment(A, 9, 10)] }), '1 | 1=1:5-8 1=1:9-10 | '],
-    ['a whole generation in between lies in the spool', at(A, 7), ready(C, 2, { leftover: [segment(B, 1, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }), '-1 | 0=2:1-5 | -1=1..7 0=2..5'],
-    ['the rest of one, a whole one, and the next', at(A, 6), ready(C, 2, { leftover: [segment(A, 7, 7), segment(B, 1, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }), '-1 | -1=1:7-7 0=2:1-5 | -1=1..7 0=2..5'],
-    ['the generation in between does not begin at frame 1', at(A, 7), ready(C, 2, { leftover: [segment(B, 2, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }), null],
+    [
+      'a whole generation in between lies in the spool',
+      at(A, 7),
+      ready(C, 2, { leftover: [segment(B, 1, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }),
+      '-1 | 0=2:1-5 | -1=1..7 0=2..5',
+    ],
+    [
+      'the rest of one, a whole one, and the next',
+      at(A, 6),
+      ready(C, 2, { leftover: [segment(A, 7, 7), segment(B, 1, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }),
+      '-1 | -1=1:7-7 0=2:1-5 | -1=1..7 0=2..5',
+    ],
+    [
+      'the generation in between does not begin at frame 1',
+      at(A, 7),
+      ready(C, 2, { leftover: [segment(B, 2, 5, { ...A, lastFrame: 7 })], previous: { ...B, lastFrame: 5 } }),
+      null,
+    ],
     ['a generation in between is missing', at(A, 7), ready(C, 2, { leftover: [], previous: { ...B, lastFrame: 5 } }), null],
     ['segments of an older history are passed over', at(B, 2), ready(B, 3, { leftover: [segment(A, 1, 9)] }), '1 |  | '],
     ['the spool is further on than the WAL', at(A, 4), ready(A, 6, { leftover: [segment(A, 5, 8)] }), null],

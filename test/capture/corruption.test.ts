@@ -29,7 +29,9 @@ const historyOf = (path: string): Buffer[] => {
   const db = new Database(file);
   db.pragma(`page_size = ${PAGE_SIZE}`);
   db.exec(SCHEMA);
-  db.exec(`INSERT INTO a ${FILL} SELECT i * 3, 'value ' || i, i * 1.5 FROM n; INSERT INTO k ${FILL} SELECT 'key' || i, i FROM n; INSERT INTO blobs ${FILL} SELECT i, randomblob(i * 60) FROM n WHERE i % 9 = 0`);
+  db.exec(
+    `INSERT INTO a ${FILL} SELECT i * 3, 'value ' || i, i * 1.5 FROM n; INSERT INTO k ${FILL} SELECT 'key' || i, i FROM n; INSERT INTO blobs ${FILL} SELECT i, randomblob(i * 60) FROM n WHERE i % 9 = 0`,
+  );
   const states = [readFileSync(file)];
   const step = (sql: string): void => {
     db.exec(sql);
@@ -166,7 +168,10 @@ it.each([
   db.close();
   const after = readFileSync(file);
   // The cell pointers of the first two rows.
-  after.subarray(PAGE_SIZE + 8, PAGE_SIZE + 12).swap32().swap16();
+  after
+    .subarray(PAGE_SIZE + 8, PAGE_SIZE + 12)
+    .swap32()
+    .swap16();
   await using mirror = mirrorOf(directory.path, before);
   const replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
   expect(attempt(() => decodeAll(replica, pagesOf(before, after)))).toBe('HIVE_CORRUPT');

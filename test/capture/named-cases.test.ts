@@ -21,26 +21,35 @@ describe('pages', () => {
   });
 
   it('DELETE FROM a; INSERT INTO b VALUES(1, zeroblob(9999)) in one transaction', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v);
-      INSERT INTO a ${numbers(400)} SELECT i, 'x' || i FROM n`, { pragmas: ['page_size = 512'] });
+    await using scene = new CaptureScene(
+      `CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v);
+      INSERT INTO a ${numbers(400)} SELECT i, 'x' || i FROM n`,
+      { pragmas: ['page_size = 512'] },
+    );
     const [changes] = await scene.run('BEGIN; DELETE FROM a; INSERT INTO b VALUES(1, zeroblob(9999)); COMMIT');
     expect(changes!.length).toBe(401);
     expect(briefly(changes!)[0]).toBe('c b 1');
-    expect(briefly(changes!).slice(1).every((line) => line.startsWith('d a '))).toBe(true);
+    expect(
+      briefly(changes!)
+        .slice(1)
+        .every((line) => line.startsWith('d a ')),
+    ).toBe(true);
   });
 
   it('a same-size overflow update after a split touches only the chain', async () => {
     await using scene = new CaptureScene('CREATE TABLE a (id INTEGER PRIMARY KEY, v BLOB)', { pragmas: ['page_size = 1024'] });
-    await scene.run("INSERT INTO a VALUES (500, randomblob(20000))");
+    await scene.run('INSERT INTO a VALUES (500, randomblob(20000))');
     // Splits the leaf again and again: the cell moves, the chain does not.
     for (let id = 1; id < 40; id += 1) await scene.run(`INSERT INTO a VALUES (${id * 25 + 1}, zeroblob(150))`);
-    scene.db.prepare('UPDATE a SET v = CAST(substr(v, 1, 15000) || x\'00ff00ff\' || substr(v, 15005) AS BLOB) WHERE id = 500').run();
+    scene.db.prepare("UPDATE a SET v = CAST(substr(v, 1, 15000) || x'00ff00ff' || substr(v, 15005) AS BLOB) WHERE id = 500").run();
     const [changes] = await scene.take();
     expect(briefly(changes!)).toEqual(['u a 500']);
   });
 
   it('a same-size update in the middle of a large blob (as an incremental blob write does it)', async () => {
-    await using scene = new CaptureScene('CREATE TABLE a (id INTEGER PRIMARY KEY, v BLOB); INSERT INTO a VALUES (1, zeroblob(300000)), (2, zeroblob(300000))');
+    await using scene = new CaptureScene(
+      'CREATE TABLE a (id INTEGER PRIMARY KEY, v BLOB); INSERT INTO a VALUES (1, zeroblob(300000)), (2, zeroblob(300000))',
+    );
     const [changes] = await scene.run("UPDATE a SET v = CAST(substr(v, 1, 200000) || x'01' || substr(v, 200002) AS BLOB) WHERE id = 2");
     expect(briefly(changes!)).toEqual(['u a 2']);
     const { before, after } = images(changes![0]) as { before: [number, Buffer]; after: [number, Buffer] };
@@ -60,14 +69,21 @@ describe('pages', () => {
   it('cache spill with rollback leaves nothing', async () => {
     await using scene = new CaptureScene(`CREATE TABLE a (id INTEGER PRIMARY KEY, v); INSERT INTO a ${numbers(2000)} SELECT i, i FROM n`);
     scene.db.pragma('cache_size = 5');
-    expect(await scene.run(`BEGIN; UPDATE a SET v = v || 'a longer value for all of them'; INSERT INTO a ${numbers(5000)} SELECT i + 2000, i FROM n; ROLLBACK`)).toEqual([]);
+    expect(
+      await scene.run(
+        `BEGIN; UPDATE a SET v = v || 'a longer value for all of them'; INSERT INTO a ${numbers(5000)} SELECT i + 2000, i FROM n; ROLLBACK`,
+      ),
+    ).toEqual([]);
     const [changes] = await scene.run(`BEGIN; SAVEPOINT s; UPDATE a SET v = zeroblob(900); ROLLBACK TO s; UPDATE a SET v = -1 WHERE id = 7; COMMIT`);
     expect(briefly(changes!)).toEqual(['u a 7']);
   });
 
   it('auto_vacuum: DROP TABLE moves the root of another', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v); CREATE TABLE c (id INTEGER PRIMARY KEY, v);
-      INSERT INTO a ${numbers(50)} SELECT i, zeroblob(300) FROM n; INSERT INTO b SELECT * FROM a; INSERT INTO c SELECT * FROM a`, { pragmas: ['page_size = 512', 'auto_vacuum = FULL'] });
+    await using scene = new CaptureScene(
+      `CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v); CREATE TABLE c (id INTEGER PRIMARY KEY, v);
+      INSERT INTO a ${numbers(50)} SELECT i, zeroblob(300) FROM n; INSERT INTO b SELECT * FROM a; INSERT INTO c SELECT * FROM a`,
+      { pragmas: ['page_size = 512', 'auto_vacuum = FULL'] },
+    );
     const root = (): unknown => scene.db.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'c'").pluck().get();
     const before = root();
     const [changes] = await scene.run('DROP TABLE a');
@@ -77,8 +93,11 @@ describe('pages', () => {
   });
 
   it('auto_vacuum INCREMENTAL moves leaves and overflow pages: no change', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v);
-      INSERT INTO a ${numbers(60)} SELECT i, zeroblob(2000) FROM n; INSERT INTO b SELECT * FROM a; DELETE FROM a`, { pragmas: ['page_size = 512', 'auto_vacuum = INCREMENTAL'] });
+    await using scene = new CaptureScene(
+      `CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v);
+      INSERT INTO a ${numbers(60)} SELECT i, zeroblob(2000) FROM n; INSERT INTO b SELECT * FROM a; DELETE FROM a`,
+      { pragmas: ['page_size = 512', 'auto_vacuum = INCREMENTAL'] },
+    );
     for (let round = 0; round < 20; round += 1) {
       scene.db.pragma('incremental_vacuum(10)');
       for (const changes of await scene.take()) expect(changes).toEqual([]);
@@ -87,7 +106,8 @@ describe('pages', () => {
   });
 
   it('VACUUM: no change where rowids stay; a table without key and index is renumbered, and its rows are other rows', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a ${numbers(500)} SELECT 'k' || i, i FROM n; DELETE FROM a WHERE rowid % 3 = 0;
+    await using scene =
+      new CaptureScene(`CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a ${numbers(500)} SELECT 'k' || i, i FROM n; DELETE FROM a WHERE rowid % 3 = 0;
       CREATE TABLE b (id INTEGER PRIMARY KEY, v); INSERT INTO b SELECT rowid, v FROM a`);
     expect(await scene.run('VACUUM')).toEqual([[]]);
     await scene.run('CREATE TABLE n (v); INSERT INTO n VALUES (1), (2), (3), (4); DELETE FROM n WHERE v = 2');
@@ -108,7 +128,11 @@ describe('keys', () => {
   it('two NULL keys in a TEXT PRIMARY KEY are two rows', async () => {
     await using scene = new CaptureScene("CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a VALUES (NULL, 1), (NULL, 2), ('x', 3)");
     const [changes] = await scene.run('UPDATE a SET v = v + 10');
-    expect(changes!.map((change) => images(change).after)).toEqual([[null, 11], [null, 12], ['x', 13]]);
+    expect(changes!.map((change) => images(change).after)).toEqual([
+      [null, 11],
+      [null, 12],
+      ['x', 13],
+    ]);
     const [gone] = await scene.run('DELETE FROM a WHERE rowid = 2');
     expect(images(gone![0]).before).toEqual([null, 12]);
   });
@@ -128,7 +152,9 @@ describe('keys', () => {
 
   it('keys that wander from row to row', async () => {
     await using scene = new CaptureScene(`CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a VALUES ('k1', 1), ('k2', 2), ('k3', 3)`);
-    const [changes] = await scene.run("BEGIN; UPDATE a SET id = 't' WHERE v = 1; UPDATE a SET id = 'k1' WHERE v = 2; UPDATE a SET id = 'k2' WHERE v = 1; COMMIT");
+    const [changes] = await scene.run(
+      "BEGIN; UPDATE a SET id = 't' WHERE v = 1; UPDATE a SET id = 'k1' WHERE v = 2; UPDATE a SET id = 'k2' WHERE v = 1; COMMIT",
+    );
     expect(briefly(changes!).toSorted()).toEqual(['u a k1', 'u a k2']);
   });
 
@@ -143,9 +169,15 @@ describe('keys', () => {
 
 describe('schema', () => {
   it('two tables swapped by three renames', async () => {
-    await using scene = new CaptureScene("CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v); INSERT INTO a VALUES (1, 'a'), (2, 'same'); INSERT INTO b VALUES (1, 'b'), (2, 'same'), (3, 'only b')");
+    await using scene = new CaptureScene(
+      "CREATE TABLE a (id INTEGER PRIMARY KEY, v); CREATE TABLE b (id INTEGER PRIMARY KEY, v); INSERT INTO a VALUES (1, 'a'), (2, 'same'); INSERT INTO b VALUES (1, 'b'), (2, 'same'), (3, 'only b')",
+    );
     const [changes] = await scene.run('BEGIN; ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b; COMMIT');
-    expect(briefly(changes!).filter((line) => !line.startsWith('s ')).toSorted()).toEqual(['c a 3', 'd b 3', 'u a 1', 'u b 1']);
+    expect(
+      briefly(changes!)
+        .filter((line) => !line.startsWith('s '))
+        .toSorted(),
+    ).toEqual(['c a 3', 'd b 3', 'u a 1', 'u b 1']);
   });
 
   it('two columns swapped by three renames change every row', async () => {
@@ -157,21 +189,29 @@ describe('schema', () => {
   it('ADD COLUMN with a DEFAULT changes every row, without one none', async () => {
     await using scene = new CaptureScene('CREATE TABLE a (id INTEGER PRIMARY KEY); INSERT INTO a VALUES (1), (2)');
     expect(briefly((await scene.run('ALTER TABLE a ADD COLUMN plain'))[0]!)).toEqual(['s a']);
-    const [changes] = await scene.run("ALTER TABLE a ADD COLUMN v TEXT NOT NULL DEFAULT (CAST(7 AS TEXT))");
+    const [changes] = await scene.run('ALTER TABLE a ADD COLUMN v TEXT NOT NULL DEFAULT (CAST(7 AS TEXT))');
     expect(briefly(changes!)).toEqual(['s a', 'u a 1', 'u a 2']);
     expect(images(changes![1])).toEqual({ before: [1, null], after: [1, null, '7'] });
   });
 
   it('rebuild by position with renumbered rowids gives only the real differences', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a ${numbers(300)} SELECT 'k' || i, i FROM n; DELETE FROM a WHERE rowid < 100`);
-    const [changes] = await scene.run(`BEGIN; CREATE TABLE ronin_temp_a (id TEXT PRIMARY KEY, v, w DEFAULT 1); INSERT INTO ronin_temp_a (id, v) SELECT id, v FROM a ORDER BY v DESC;
+    await using scene = new CaptureScene(
+      `CREATE TABLE a (id TEXT PRIMARY KEY, v); INSERT INTO a ${numbers(300)} SELECT 'k' || i, i FROM n; DELETE FROM a WHERE rowid < 100`,
+    );
+    const [changes] =
+      await scene.run(`BEGIN; CREATE TABLE ronin_temp_a (id TEXT PRIMARY KEY, v, w DEFAULT 1); INSERT INTO ronin_temp_a (id, v) SELECT id, v FROM a ORDER BY v DESC;
       DROP TABLE a; ALTER TABLE ronin_temp_a RENAME TO a; UPDATE a SET w = NULL; UPDATE a SET v = -1 WHERE id = 'k200'; COMMIT`);
     expect(briefly(changes!)).toEqual(['s a', 'u a k200']);
   });
 
   it('names with quotes, dots, spaces and other scripts', async () => {
     await using scene = new CaptureScene('CREATE TABLE a (id INTEGER PRIMARY KEY, "o""dd.na me" TEXT); INSERT INTO a VALUES (1, 1)');
-    for (const [from, to] of [['a', 'x'], ['x', 'we"ird.na me\''], ['we"ird.na me\'', '蜂蜜🐝'], ['蜂蜜🐝', '[x]']] as const) {
+    for (const [from, to] of [
+      ['a', 'x'],
+      ['x', 'we"ird.na me\''],
+      ['we"ird.na me\'', '蜂蜜🐝'],
+      ['蜂蜜🐝', '[x]'],
+    ] as const) {
       const [changes] = await scene.run(`ALTER TABLE "${from.replaceAll('"', '""')}" RENAME TO "${to.replaceAll('"', '""')}"`);
       expect(briefly(changes!)).toEqual([`t ${from}`, `s ${from}`, `s ${to}`, `c ${to} 1`]);
     }
@@ -202,22 +242,30 @@ describe('schema', () => {
   });
 
   it('an excluded WITHOUT ROWID table gives its pages to a captured one', async () => {
-    await using scene = new CaptureScene(`CREATE TABLE wr_0 (k PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE a (id INTEGER PRIMARY KEY, v); INSERT INTO wr_0 ${numbers(300)} SELECT i, zeroblob(300) FROM n`, { pragmas: ['page_size = 512'] });
+    await using scene = new CaptureScene(
+      `CREATE TABLE wr_0 (k PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE a (id INTEGER PRIMARY KEY, v); INSERT INTO wr_0 ${numbers(300)} SELECT i, zeroblob(300) FROM n`,
+      { pragmas: ['page_size = 512'] },
+    );
     const [changes] = await scene.run(`BEGIN; DELETE FROM wr_0; INSERT INTO a ${numbers(200)} SELECT i, zeroblob(400) FROM n; COMMIT`);
     expect(changes!.length).toBe(200);
     await scene.run('BEGIN; DELETE FROM a; INSERT INTO wr_0 VALUES (1, zeroblob(50000)); COMMIT');
   });
 
   it('FTS5 beside a table: its shadow tables are not captured', async () => {
-    await using scene = new CaptureScene("CREATE TABLE a (id INTEGER PRIMARY KEY, body); CREATE VIRTUAL TABLE f USING fts5(body)");
+    await using scene = new CaptureScene('CREATE TABLE a (id INTEGER PRIMARY KEY, body); CREATE VIRTUAL TABLE f USING fts5(body)');
     const changes = (await scene.run("BEGIN; INSERT INTO a VALUES (1, 'hive'); INSERT INTO f VALUES ('hive of bees'); COMMIT")).flat();
     expect(briefly(changes)).toEqual(['c a 1']);
     expect(briefly((await scene.run('DROP TABLE f; ALTER TABLE a ADD COLUMN z'))[1]!)).toEqual(['s a']);
   });
 
   it('parents are created before children and deleted after them, also where REFERENCES spells the name in other letters', async () => {
-    await using scene = new CaptureScene('CREATE TABLE child (id INTEGER PRIMARY KEY, p REFERENCES PARENT(id)); CREATE TABLE parent (id INTEGER PRIMARY KEY)');
-    expect(briefly((await scene.run('BEGIN; INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 1); COMMIT'))[0]!)).toEqual(['c parent 1', 'c child 1']);
+    await using scene = new CaptureScene(
+      'CREATE TABLE child (id INTEGER PRIMARY KEY, p REFERENCES PARENT(id)); CREATE TABLE parent (id INTEGER PRIMARY KEY)',
+    );
+    expect(briefly((await scene.run('BEGIN; INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 1); COMMIT'))[0]!)).toEqual([
+      'c parent 1',
+      'c child 1',
+    ]);
     expect(briefly((await scene.run('BEGIN; DELETE FROM child; DELETE FROM parent; COMMIT'))[0]!)).toEqual(['d child 1', 'd parent 1']);
   });
 });

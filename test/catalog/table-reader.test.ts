@@ -42,8 +42,27 @@ describe('rowid alias and key', () => {
 
 describe('defaults', () => {
   it.each([
-    '5', '-5', '+5', "'text'", '"quoted"', "x'00ff'", 'NULL', 'TRUE', 'false', '1.5', '9223372036854775807', '-9223372036854775808', '1e100', "''",
-    '(5)', "('a''b')", "(CAST(5 AS TEXT))", '(-7)', "(x'01')", "(TRUE)", '0x10',
+    '5',
+    '-5',
+    '+5',
+    "'text'",
+    '"quoted"',
+    "x'00ff'",
+    'NULL',
+    'TRUE',
+    'false',
+    '1.5',
+    '9223372036854775807',
+    '-9223372036854775808',
+    '1e100',
+    "''",
+    '(5)',
+    "('a''b')",
+    '(CAST(5 AS TEXT))',
+    '(-7)',
+    "(x'01')",
+    '(TRUE)',
+    '0x10',
   ])('DEFAULT %s in columns of every affinity is what SQLite reads from an older row', (text) => {
     for (const type of ['', 'TEXT', 'INTEGER', 'REAL', 'NUMERIC', 'BLOB', 'VARCHAR(5)']) {
       const db = new Database(':memory:');
@@ -54,7 +73,7 @@ describe('defaults', () => {
   });
 
   it('one that is not constant means nothing to older rows: there are none', () => {
-    const table = only("CREATE TABLE t (id INTEGER PRIMARY KEY, at DEFAULT CURRENT_TIMESTAMP, r DEFAULT (random()), n DEFAULT (1 + 1))");
+    const table = only('CREATE TABLE t (id INTEGER PRIMARY KEY, at DEFAULT CURRENT_TIMESTAMP, r DEFAULT (random()), n DEFAULT (1 + 1))');
     expect(table.columns.map((column) => column.defaultValue)).toEqual([null, null, null, null]);
     expect(table.columns[2]!.defaultSql).toBe('random()');
   });
@@ -63,7 +82,11 @@ describe('defaults', () => {
 describe('tables', () => {
   it('generated columns: a stored one stands in the record, a virtual one does not', () => {
     const table = only('CREATE TABLE t (a, v AS (a + 1) VIRTUAL, s AS (a + 2) STORED, b)');
-    expect(table.columns.map((column) => [column.name, column.generated])).toEqual([['a', false], ['s', true], ['b', false]]);
+    expect(table.columns.map((column) => [column.name, column.generated])).toEqual([
+      ['a', false],
+      ['s', true],
+      ['b', false],
+    ]);
   });
 
   it('STRICT, and ANY in it', () => {
@@ -73,7 +96,9 @@ describe('tables', () => {
   });
 
   it('leaves out virtual tables and their shadows, views, and SQLite’s own tables', () => {
-    const tables = tablesOf('CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT); CREATE VIRTUAL TABLE f USING fts5(a, b); CREATE VIRTUAL TABLE r USING rtree(id, x, y); CREATE VIEW v AS SELECT 1; CREATE INDEX i ON t (id); ANALYZE');
+    const tables = tablesOf(
+      'CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT); CREATE VIRTUAL TABLE f USING fts5(a, b); CREATE VIRTUAL TABLE r USING rtree(id, x, y); CREATE VIEW v AS SELECT 1; CREATE INDEX i ON t (id); ANALYZE',
+    );
     expect([...tables.keys()]).toEqual(['t']);
   });
 
@@ -91,7 +116,12 @@ describe('tables', () => {
 
   it('understands functions that only the application has, and "strings" in CHECK', () => {
     const rows: SchemaRow[] = [
-      { type: 'table', name: 't', root: 2, sql: 'CREATE TABLE t (id TEXT PRIMARY KEY, v CHECK (v <> "foo"), g AS (only_here(v)) STORED, d DEFAULT 7)' },
+      {
+        type: 'table',
+        name: 't',
+        root: 2,
+        sql: 'CREATE TABLE t (id TEXT PRIMARY KEY, v CHECK (v <> "foo"), g AS (only_here(v)) STORED, d DEFAULT 7)',
+      },
       { type: 'table', name: 'u', root: 4, sql: 'CREATE TABLE u (id INTEGER PRIMARY KEY)' },
     ];
     const [t, u] = readTables(rows, () => true).map(({ table }) => table);
@@ -101,13 +131,18 @@ describe('tables', () => {
 
   it('a definition that is none, or more than one statement, is CATALOG_UNREADABLE', () => {
     for (const sql of ['CREATE TABLE t (', "CREATE TABLE t (a); ATTACH '/tmp/never-made' AS x", 'DROP TABLE x']) {
-      expect(() => readTables([{ type: 'table', name: 't', root: 2, sql }], () => true)).toThrow(expect.objectContaining({ code: 'CATALOG_UNREADABLE' }));
+      expect(() => readTables([{ type: 'table', name: 't', root: 2, sql }], () => true)).toThrow(
+        expect.objectContaining({ code: 'CATALOG_UNREADABLE' }),
+      );
       expect(readTables([{ type: 'table', name: 't', root: 2, sql }], () => false)).toEqual([]);
     }
   });
 
   it('takes what it knows where the definition is the same, and asks again where it is not', () => {
-    const rows = (sql: string): SchemaRow[] => [{ type: 'table', name: 'a', root: 2, sql: 'CREATE TABLE a (x)' }, { type: 'table', name: 'b', root: 3, sql }];
+    const rows = (sql: string): SchemaRow[] => [
+      { type: 'table', name: 'a', root: 2, sql: 'CREATE TABLE a (x)' },
+      { type: 'table', name: 'b', root: 3, sql },
+    ];
     const first = readTables(rows('CREATE TABLE b (x)'), () => true);
     const known = new Map(first.map(({ table }) => [table.name, table]));
     const second = readTables(rows('CREATE TABLE b (x, y)'), () => true, known);

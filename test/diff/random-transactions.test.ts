@@ -86,7 +86,9 @@ describe('random transactions on rowid tables', () => {
       try {
         transactions += await runSeed(seed);
       } catch (error) {
-        throw new Error(`seed ${seed} fails (run it alone: WAGGLE_SEED=${seed}): ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+        throw new Error(`seed ${seed} fails (run it alone: WAGGLE_SEED=${seed}): ${error instanceof Error ? error.message : String(error)}`, {
+          cause: error,
+        });
       }
     }
     console.log(`${seeds.length} seeds, ${transactions} transactions`);

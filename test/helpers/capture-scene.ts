@@ -59,4 +59,6 @@ export const briefly = (changes: readonly Change[]): string[] =>
 
 /** Values of the rows of a change. */
 export const images = (change: Change | undefined): { before: unknown; after: unknown } =>
-  change === undefined || change.op === 's' || change.op === 't' ? { before: null, after: null } : { before: change.before?.values() ?? null, after: change.after?.values() ?? null };
+  change === undefined || change.op === 's' || change.op === 't'
+    ? { before: null, after: null }
+    : { before: change.before?.values() ?? null, after: change.after?.values() ?? null };

@@ -50,7 +50,11 @@ export const effective = (entries: readonly OracleEntry[]): OracleEntry[] =>
  * Walks both lists. Throws an error that names the first transaction which is not the oracle's. A recovered transaction may
  * cover any number of entries; `unknown` (after a kill of the writer) allows transactions that the oracle lost.
  */
-export const compareWithOracle = (entries: readonly OracleEntry[], captured: readonly CapturedTransaction[], options: { maxUnknown: number } = { maxUnknown: 0 }): OracleReport => {
+export const compareWithOracle = (
+  entries: readonly OracleEntry[],
+  captured: readonly CapturedTransaction[],
+  options: { maxUnknown: number } = { maxUnknown: 0 },
+): OracleReport => {
   const expected = effective(entries);
   let at = 0;
   let matched = 0;

@@ -46,7 +46,9 @@ export class RandomWorkload {
 
   tables(): string[] {
     return this.#db
-      .prepare<[], string>("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'wr\\_%' ESCAPE '\\' ORDER BY name")
+      .prepare<[], string>(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'wr\\_%' ESCAPE '\\' ORDER BY name",
+      )
       .pluck()
       .all();
   }
@@ -81,7 +83,13 @@ export class RandomWorkload {
     else if (roll < 66) this.#update(table);
     else if (roll < 70) this.#updateInPlace(table);
     else if (roll < 74) this.#changeKeys(table);
-    else if (roll < 84) this.#try(`DELETE FROM ${quoted(table)} WHERE rowid IN (SELECT rowid FROM ${quoted(table)} ORDER BY random() LIMIT ${1 + random.int(5)})`.replace('random()', `(rowid * ${1 + random.int(1000)}) % 997`));
+    else if (roll < 84)
+      this.#try(
+        `DELETE FROM ${quoted(table)} WHERE rowid IN (SELECT rowid FROM ${quoted(table)} ORDER BY random() LIMIT ${1 + random.int(5)})`.replace(
+          'random()',
+          `(rowid * ${1 + random.int(1000)}) % 997`,
+        ),
+      );
     else if (roll < 86) this.#try(`DELETE FROM ${quoted(table)} WHERE rowid % 3 = ${random.int(3)}`);
     else if (roll < 87) this.#try(`DELETE FROM ${quoted(table)}`);
     else this.#alter(table);
@@ -104,7 +112,11 @@ export class RandomWorkload {
     const columns = this.#columns(table).filter((column) => column.type.toUpperCase() !== 'INTEGER' || column.pk !== 1);
     if (columns.length === 0) return;
     const from = random.int(3000);
-    const values = columns.map((column) => (column.pk > 0 ? "'k' || i" : random.pick(['i', "'row ' || i", 'zeroblob(i % 40)', 'NULL', `zeroblob(CASE WHEN i % 97 = 0 THEN ${random.int(3000)} ELSE 3 END)`])));
+    const values = columns.map((column) =>
+      column.pk > 0
+        ? "'k' || i"
+        : random.pick(['i', "'row ' || i", 'zeroblob(i % 40)', 'NULL', `zeroblob(CASE WHEN i % 97 = 0 THEN ${random.int(3000)} ELSE 3 END)`]),
+    );
     this.#try(
       `INSERT OR IGNORE INTO ${quoted(table)} (${columns.map((column) => quoted(column.name)).join()})
        WITH RECURSIVE n(i) AS (SELECT ${from} UNION ALL SELECT i + 1 FROM n WHERE i < ${from + 100 + random.int(500)}) SELECT ${values.join()} FROM n`,
@@ -122,13 +134,19 @@ export class RandomWorkload {
       return;
     }
     const sql = `${verb} ${verb === 'INSERT' ? 'OR IGNORE' : ''} INTO ${quoted(table)} (${columns.map((column) => quoted(column.name)).join()}) VALUES (${columns.map(() => '?').join()})`;
-    for (let row = 0; row < rows; row += 1) this.#try(sql, ...columns.map((column) => (column.pk === 0 ? this.#value() : column.type.toUpperCase() === 'INTEGER' ? this.#rowid() : this.#key())));
+    for (let row = 0; row < rows; row += 1)
+      this.#try(
+        sql,
+        ...columns.map((column) => (column.pk === 0 ? this.#value() : column.type.toUpperCase() === 'INTEGER' ? this.#rowid() : this.#key())),
+      );
   }
 
   #update(table: string): void {
     const column = this.random.pick(this.#columns(table).filter((entry) => entry.pk === 0));
     if (column === undefined) return;
-    const where = this.random.chance(0.2) ? `rowid % 4 = ${this.random.int(4)}` : `rowid = (SELECT rowid FROM ${quoted(table)} ORDER BY (rowid * ${1 + this.random.int(1000)}) % 1009 LIMIT 1)`;
+    const where = this.random.chance(0.2)
+      ? `rowid % 4 = ${this.random.int(4)}`
+      : `rowid = (SELECT rowid FROM ${quoted(table)} ORDER BY (rowid * ${1 + this.random.int(1000)}) % 1009 LIMIT 1)`;
     this.#try(`UPDATE OR IGNORE ${quoted(table)} SET ${quoted(column.name)} = ? WHERE ${where}`, this.#value());
   }
 
@@ -137,7 +155,9 @@ export class RandomWorkload {
     const column = this.random.pick(this.#columns(table).filter((entry) => entry.pk === 0));
     if (column === undefined) return;
     const name = quoted(column.name);
-    this.#try(`UPDATE ${quoted(table)} SET ${name} = CAST(substr(${name}, 1, length(${name}) - 2) || x'4142' AS BLOB) WHERE typeof(${name}) = 'blob' AND length(${name}) > 300`);
+    this.#try(
+      `UPDATE ${quoted(table)} SET ${name} = CAST(substr(${name}, 1, length(${name}) - 2) || x'4142' AS BLOB) WHERE typeof(${name}) = 'blob' AND length(${name}) > 300`,
+    );
   }
 
   #changeKeys(table: string): void {
@@ -148,7 +168,9 @@ export class RandomWorkload {
       this.#try(`UPDATE OR IGNORE ${quoted(table)} SET ${quoted(key.name)} = ? WHERE rowid % 7 = ${this.random.int(7)}`, this.#key());
     } else {
       // Keys wander from row to row.
-      this.#try(`UPDATE OR REPLACE ${quoted(table)} SET ${quoted(key.name)} = (SELECT b.${quoted(key.name)} FROM ${quoted(table)} b WHERE b.rowid > ${quoted(table)}.rowid ORDER BY b.rowid LIMIT 1) WHERE rowid % 6 = ${this.random.int(6)}`);
+      this.#try(
+        `UPDATE OR REPLACE ${quoted(table)} SET ${quoted(key.name)} = (SELECT b.${quoted(key.name)} FROM ${quoted(table)} b WHERE b.rowid > ${quoted(table)}.rowid ORDER BY b.rowid LIMIT 1) WHERE rowid % 6 = ${this.random.int(6)}`,
+      );
     }
   }
 
@@ -160,7 +182,9 @@ export class RandomWorkload {
     switch (random.int(12)) {
       case 0:
       case 1:
-        return this.#try(`ALTER TABLE ${quoted(table)} ADD COLUMN ${quoted(this.#name('c'))} ${random.pick(TYPES)} ${random.chance(0.5) ? `DEFAULT ${random.pick(["'dflt'", '7', '1.5', "x'0102'", 'NULL', '-9223372036854775807', "''"])}` : ''}`);
+        return this.#try(
+          `ALTER TABLE ${quoted(table)} ADD COLUMN ${quoted(this.#name('c'))} ${random.pick(TYPES)} ${random.chance(0.5) ? `DEFAULT ${random.pick(["'dflt'", '7', '1.5', "x'0102'", 'NULL', '-9223372036854775807', "''"])}` : ''}`,
+        );
       case 2:
         return plain.length === 0 ? undefined : this.#try(`ALTER TABLE ${quoted(table)} DROP COLUMN ${quoted(random.pick(plain).name)}`);
       case 3:
@@ -186,7 +210,9 @@ export class RandomWorkload {
       case 9:
         return this.#rebuild(table);
       case 10:
-        return columns.length === 0 ? undefined : this.#try(`CREATE INDEX ${quoted(this.#name('i'))} ON ${quoted(table)} (${quoted(random.pick(columns).name)})`);
+        return columns.length === 0
+          ? undefined
+          : this.#try(`CREATE INDEX ${quoted(this.#name('i'))} ON ${quoted(table)} (${quoted(random.pick(columns).name)})`);
       default: {
         const index = this.#db.prepare<[], string>("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL LIMIT 1").pluck().get();
         return index === undefined ? undefined : this.#try(`DROP INDEX ${quoted(index)}`);
@@ -207,15 +233,23 @@ export class RandomWorkload {
 
   #createTable(name: string): void {
     const { random } = this;
-    const plain = Array.from({ length: 1 + random.int(6) }, (_, index) => `${quoted(random.chance(0.1) ? `odd.${index} "col"` : `c${index}`)} ${random.pick(TYPES)}`);
+    const plain = Array.from(
+      { length: 1 + random.int(6) },
+      (_, index) => `${quoted(random.chance(0.1) ? `odd.${index} "col"` : `c${index}`)} ${random.pick(TYPES)}`,
+    );
     const kind = random.int(6);
     const columns =
-      kind === 0 ? ['id INTEGER PRIMARY KEY', ...plain]
-      : kind === 1 ? ['id INTEGER PRIMARY KEY AUTOINCREMENT', ...plain]
-      : kind === 2 ? ['id TEXT PRIMARY KEY', ...plain]
-      : kind === 3 ? ['a', 'b TEXT', ...plain, 'PRIMARY KEY (b, a)']
-      : kind === 4 ? ['id INT PRIMARY KEY', ...plain, 'g AS (1)', 's TEXT AS (id) STORED'].slice(0, 1 + plain.length)
-      : plain;
+      kind === 0
+        ? ['id INTEGER PRIMARY KEY', ...plain]
+        : kind === 1
+          ? ['id INTEGER PRIMARY KEY AUTOINCREMENT', ...plain]
+          : kind === 2
+            ? ['id TEXT PRIMARY KEY', ...plain]
+            : kind === 3
+              ? ['a', 'b TEXT', ...plain, 'PRIMARY KEY (b, a)']
+              : kind === 4
+                ? ['id INT PRIMARY KEY', ...plain, 'g AS (1)', 's TEXT AS (id) STORED'].slice(0, 1 + plain.length)
+                : plain;
     this.#try(`CREATE TABLE ${quoted(name)} (${columns.join(', ')})`);
   }
 

@@ -29,7 +29,14 @@ export class ReplicaProbe implements AsyncDisposable {
     const place = { ...header, complete: false };
     using snapshot = HiveSnapshot.open(hive, place);
     const mirror = Mirror.create(
-      { directory: join(directory, 'mirror'), pageSize: header.pageSize, durability: 'os', makeLogDurable: () => {}, foldBytes: 2 * 1024 * 1024, cacheBytes: 64 * header.pageSize },
+      {
+        directory: join(directory, 'mirror'),
+        pageSize: header.pageSize,
+        durability: 'os',
+        makeLogDurable: () => {},
+        foldBytes: 2 * 1024 * 1024,
+        cacheBytes: 64 * header.pageSize,
+      },
       { sizePages: snapshot.sizePages, batchId: 1, page: (page) => snapshot.page(page) },
     );
     this.replica = Replica.read(mirror, { captured: (name) => !name.startsWith(EXCLUDED), known: null, firstVersion: 1 });
@@ -50,7 +57,16 @@ export class ReplicaProbe implements AsyncDisposable {
         await this.replica.mirror.afterLogCommit();
         const firstSeq = this.#seq;
         this.#seq += changes.count;
-        const info = { txid: `1:${transaction.frame}`, epoch: 1, frame: transaction.frame, firstSeq, lastSeq: this.#seq - 1, timestampUs: 0, origin: null, recovered: false };
+        const info = {
+          txid: `1:${transaction.frame}`,
+          epoch: 1,
+          frame: transaction.frame,
+          firstSeq,
+          lastSeq: this.#seq - 1,
+          timestampUs: 0,
+          origin: null,
+          recovered: false,
+        };
         const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
         result.push(changes.parts().flatMap((part) => decoder.decode(partBytes(part))));
       }
@@ -68,7 +84,9 @@ export class ReplicaProbe implements AsyncDisposable {
     for (let page = 1; page < map.tree.length; page += 1) {
       const [tree, chain] = page < walked.tree.length ? [walked.tree[page], walked.chain[page]] : [0, 0];
       if (map.tree[page] !== tree || (tree !== 0 && map.chain[page] !== chain)) {
-        throw new Error(`page ${page} of ${mirror.sizePages} is tree ${map.tree[page]}, chain ${map.chain[page]} in the map; a walk gives ${tree}, ${chain}`);
+        throw new Error(
+          `page ${page} of ${mirror.sizePages} is tree ${map.tree[page]}, chain ${map.chain[page]} in the map; a walk gives ${tree}, ${chain}`,
+        );
       }
     }
   }

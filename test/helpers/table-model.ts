@@ -11,11 +11,15 @@ import type { Table, Value } from '../../src/change/table.ts';
 type NamedRow = ReadonlyMap<string, string>;
 
 const text = (value: Value): string =>
-  value === null ? 'null'
-  : typeof value === 'string' ? JSON.stringify(value)
-  : typeof value === 'bigint' ? `int ${value}`
-  : typeof value === 'number' ? `real ${Object.is(value, -0) ? 0 : value}`
-  : `blob ${Buffer.from(value).toString('hex')}`;
+  value === null
+    ? 'null'
+    : typeof value === 'string'
+      ? JSON.stringify(value)
+      : typeof value === 'bigint'
+        ? `int ${value}`
+        : typeof value === 'number'
+          ? `real ${Object.is(value, -0) ? 0 : value}`
+          : `blob ${Buffer.from(value).toString('hex')}`;
 
 const keyOf = (table: Table, values: readonly Value[], rowid: number | bigint): string => {
   const key = table.key.map((index) => values[index] ?? null);
@@ -68,7 +72,10 @@ export class TableModel {
       const quoted = `"${table.name.replaceAll('"', '""')}"`;
       const columns = table.columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
       const rows = new Map<string, NamedRow>();
-      const statement = db.prepare<[], Value[]>(`SELECT rowid, ${columns.join(', ')} FROM ${quoted}`).raw().safeIntegers();
+      const statement = db
+        .prepare<[], Value[]>(`SELECT rowid, ${columns.join(', ')} FROM ${quoted}`)
+        .raw()
+        .safeIntegers();
       for (const [rowid, ...values] of statement.iterate()) {
         rows.set(keyOf(table, values, rowid as bigint), new Map(table.columns.map((column, index) => [column.name, text(values[index]!)])));
       }
@@ -112,7 +119,13 @@ export class TableModel {
       oldNames.length === table.columns.length &&
       table.columns.every((column, index) => {
         const old = previous.columns[index]!;
-        return column.affinity === old.affinity && column.keyOrdinal === old.keyOrdinal && column.generated === old.generated && text(column.defaultValue) === text(old.defaultValue) && (column.name === old.name || !oldNames.includes(column.name));
+        return (
+          column.affinity === old.affinity &&
+          column.keyOrdinal === old.keyOrdinal &&
+          column.generated === old.generated &&
+          text(column.defaultValue) === text(old.defaultValue) &&
+          (column.name === old.name || !oldNames.includes(column.name))
+        );
       });
     const moved = [...rows.values()].map((row) => {
       const next = new Map<string, string>();
@@ -127,6 +140,7 @@ const named = (row: Row): NamedRow => new Map(row.table.columns.map((column, ind
 
 const assertSameRow = (expected: NamedRow, actual: NamedRow, what: string): void => {
   for (const [column, value] of expected) {
-    if (actual.get(column) !== value) assert.fail(`${what}: column ${column} is ${actual.get(column)?.slice(0, 60)}, should be ${value.slice(0, 60)}`);
+    if (actual.get(column) !== value)
+      assert.fail(`${what}: column ${column} is ${actual.get(column)?.slice(0, 60)}, should be ${value.slice(0, 60)}`);
   }
 };

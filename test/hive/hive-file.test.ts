@@ -34,10 +34,14 @@ describe('resolveHive', () => {
     ['a text', 'HIVE_NOT_A_DATABASE', (path) => writeFileSync(path, 'SQLite format 3, but not really. '.repeat(9))],
     ['a file that is shorter than a header', 'HIVE_NOT_A_DATABASE', (path) => writeFileSync(path, 'SQLite format 3\0')],
     ['a database with a rollback journal', 'HIVE_NOT_WAL', (path) => new Database(path).exec('CREATE TABLE t (x)').close()],
-    ['a file with two names', 'HIVE_LOCKS_NOT_SHARED', (path) => {
-      wal(path);
-      linkSync(path, `${path}.second`);
-    }],
+    [
+      'a file with two names',
+      'HIVE_LOCKS_NOT_SHARED',
+      (path) => {
+        wal(path);
+        linkSync(path, `${path}.second`);
+      },
+    ],
     ['a link that leads nowhere', 'HIVE_MISSING', (path) => symlinkSync(`${path}.gone`, path)],
   ])('%s: %s', (_, code, make) => {
     using directory = temporaryDirectory();

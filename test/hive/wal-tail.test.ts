@@ -23,7 +23,9 @@ class Scene implements AsyncDisposable {
   static async open(): Promise<Scene> {
     const scene = new Scene();
     mkdirSync(scene.spool);
-    await scene.writer.exec('PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (id INTEGER PRIMARY KEY, v); PRAGMA wal_checkpoint(TRUNCATE)');
+    await scene.writer.exec(
+      'PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (id INTEGER PRIMARY KEY, v); PRAGMA wal_checkpoint(TRUNCATE)',
+    );
     return scene;
   }
 
@@ -42,7 +44,17 @@ class Scene implements AsyncDisposable {
   spoolFrames(tail: WalTail, generation: number, firstFrame: number): number {
     const { mxFrame, salt1, salt2 } = this.header();
     const walFd = openSync(`${this.path}-wal`, 'r');
-    const segment = writeSpoolSegment({ dir: this.spool, serial: (this.#serial += 1), walFd, pageSize: PAGE_SIZE, firstFrame, lastFrame: mxFrame, salt1, salt2, previous: null });
+    const segment = writeSpoolSegment({
+      dir: this.spool,
+      serial: (this.#serial += 1),
+      walFd,
+      pageSize: PAGE_SIZE,
+      firstFrame,
+      lastFrame: mxFrame,
+      salt1,
+      salt2,
+      previous: null,
+    });
     closeSync(walFd);
     tail.framesSpooled({ generation, firstFrame, lastFrame: mxFrame, path: segment.path });
     tail.generationEnded(generation, mxFrame);
@@ -82,11 +94,14 @@ describe('WalTail', () => {
   it('a transaction that is read in many pieces is one transaction, with the last image of each page', async () => {
     await using scene = await Scene.open();
     using tail = scene.tail();
-    await scene.writer.exec(`PRAGMA cache_size = 5; BEGIN; INSERT INTO t VALUES (1, zeroblob(400000)); UPDATE t SET v = randomblob(400000); INSERT INTO t VALUES (2, 'end'); COMMIT; INSERT INTO t VALUES (9, 9)`);
+    await scene.writer.exec(
+      `PRAGMA cache_size = 5; BEGIN; INSERT INTO t VALUES (1, zeroblob(400000)); UPDATE t SET v = randomblob(400000); INSERT INTO t VALUES (2, 'end'); COMMIT; INSERT INTO t VALUES (9, 9)`,
+    );
     tail.generationBegun(1, scene.header());
     const found = [];
     for (let next = tail.read(5 * PAGE_SIZE); next.length > 0; next = tail.read(5 * PAGE_SIZE)) {
-      for (const transaction of next) found.push({ transaction, images: new Map([...transaction.images!].map(([page, image]) => [page, Buffer.from(image)])) });
+      for (const transaction of next)
+        found.push({ transaction, images: new Map([...transaction.images!].map(([page, image]) => [page, Buffer.from(image)])) });
     }
     expect(found.length).toBe(2);
     const wal = readFileSync(`${scene.path}-wal`);
@@ -171,7 +186,17 @@ describe('WalTail', () => {
     // As if the keeper had copied the frames before it let the WAL go.
     const { salt1, salt2 } = { salt1: wal.readUInt32BE(16), salt2: wal.readUInt32BE(20) };
     const walFd = openSync(`${scene.path}-copy`, 'r');
-    const { path } = writeSpoolSegment({ dir: scene.spool, serial: 1, walFd, pageSize: PAGE_SIZE, firstFrame: 1, lastFrame: large!.frame, salt1, salt2, previous: null });
+    const { path } = writeSpoolSegment({
+      dir: scene.spool,
+      serial: 1,
+      walFd,
+      pageSize: PAGE_SIZE,
+      firstFrame: 1,
+      lastFrame: large!.frame,
+      salt1,
+      salt2,
+      previous: null,
+    });
     closeSync(walFd);
     tail.framesSpooled({ generation: 1, firstFrame: 1, lastFrame: large!.frame, path });
     tail.generationEnded(1, large!.frame);

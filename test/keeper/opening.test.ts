@@ -1,17 +1,5 @@
 import Database from 'better-sqlite3';
-import {
-  cpSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-  readSync,
-  closeSync,
-} from 'node:fs';
+import { cpSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync, writeSync, readSync, closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { KeeperClient } from '../../src/keeper/keeper-client.ts';

@@ -18,7 +18,9 @@ it(`stands as of the log after SIGKILL at ${KILLS} random instants`, { timeout: 
   const batches = batchesOf(1, BATCHES);
   let reached = 0;
   for (let kill = 0; kill < KILLS; kill += 1) {
-    const child = spawn(process.execPath, [join(import.meta.dirname, '../helpers/mirror-child.ts'), directory.path, '1', String(BATCHES)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [join(import.meta.dirname, '../helpers/mirror-child.ts'), directory.path, '1', String(BATCHES)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(child.stdout, 'data');
     await delay(random.int(120));
     child.kill('SIGKILL');

@@ -5,7 +5,11 @@ import { Mirror } from '../../src/mirror/mirror.ts';
 import { assertState, batchesOf, createMirror, FIRST_PAGES, openAndCheck, optionsFor, PAGE_SIZE, takeBatch } from '../helpers/mirror-scene.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
-const redoOf = (directory: string): string => join(directory, readdirSync(directory).find((name) => name.startsWith('redo-'))!);
+const redoOf = (directory: string): string =>
+  join(
+    directory,
+    readdirSync(directory).find((name) => name.startsWith('redo-'))!,
+  );
 
 describe('mirror', () => {
   it('holds every state of a database that grows and shrinks, from redo, cache and page file', async () => {

@@ -25,7 +25,14 @@ const build = (path: string, pageSize: number, reserved: number): Database.Datab
   const usable = pageSize - reserved;
   const maxLocal = usable - 35;
   // Around every limit: local, one, two and three overflow pages, and the record's own header.
-  const sizes = [0, 1, 100, ...[maxLocal, maxLocal + usable - 4, maxLocal + 2 * (usable - 4), 3 * usable].flatMap((size) => Array.from({ length: 14 }, (_, index) => size - 9 + index))];
+  const sizes = [
+    0,
+    1,
+    100,
+    ...[maxLocal, maxLocal + usable - 4, maxLocal + 2 * (usable - 4), 3 * usable].flatMap((size) =>
+      Array.from({ length: 14 }, (_, index) => size - 9 + index),
+    ),
+  ];
   const insert = db.prepare('INSERT INTO t VALUES (?, ?)');
   sizes.forEach((size, index) => insert.run(index * 3, Buffer.alloc(Math.max(0, size), index)));
   return db;
@@ -63,7 +70,12 @@ describe.each([
     const stat = db.prepare<[], { pageno: number; pagetype: string }>("SELECT pageno, pagetype FROM dbstat WHERE name = 't'").all();
     for (const { pageno, pagetype } of stat) expect([map.tree[pageno], map.chain[pageno] !== 0]).toEqual([2, pagetype === 'overflow']);
     expect(map.tree.filter((tree) => tree !== 0).length).toBe(stat.length);
-    expect(leavesOf(root, sizePages, readPage).toSorted((a, b) => a - b)).toEqual(stat.filter((entry) => entry.pagetype === 'leaf').map((entry) => entry.pageno).toSorted((a, b) => a - b));
+    expect(leavesOf(root, sizePages, readPage).toSorted((a, b) => a - b)).toEqual(
+      stat
+        .filter((entry) => entry.pagetype === 'leaf')
+        .map((entry) => entry.pageno)
+        .toSorted((a, b) => a - b),
+    );
     db.close();
   });
 });
@@ -80,7 +92,12 @@ describe('damaged pages', () => {
     const { page, cell } = cellOf([0x87, 0xff, 0xff, 0xff, 0x7f, 1]);
     expect(cell.payloadBytes).toBe(2147483647);
     page.writeUInt32BE(5, cell.end - 4);
-    const next = new Map([[5, 6], [6, 7], [7, 8], [8, 6]]);
+    const next = new Map([
+      [5, 6],
+      [6, 7],
+      [7, 8],
+      [8, 6],
+    ]);
     const overflow = Buffer.alloc(512);
     let reads = 0;
     const before = process.memoryUsage().arrayBuffers;

@@ -19,7 +19,26 @@ const reference = (value: bigint): Buffer => {
 
 describe('varints', () => {
   it('rowids of all sizes are what SQLite stored', () => {
-    const ids = [0n, 1n, 127n, 128n, 16383n, 16384n, 2n ** 31n, 2n ** 49n - 1n, 2n ** 49n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 56n - 1n, 2n ** 56n, 2n ** 63n - 1n, -1n, -128n, -(2n ** 53n), -(2n ** 63n)];
+    const ids = [
+      0n,
+      1n,
+      127n,
+      128n,
+      16383n,
+      16384n,
+      2n ** 31n,
+      2n ** 49n - 1n,
+      2n ** 49n,
+      2n ** 53n - 1n,
+      2n ** 53n,
+      2n ** 56n - 1n,
+      2n ** 56n,
+      2n ** 63n - 1n,
+      -1n,
+      -128n,
+      -(2n ** 53n),
+      -(2n ** 63n),
+    ];
     const db = new Database(':memory:');
     db.exec('CREATE TABLE t (id INTEGER PRIMARY KEY)');
     const insert = db.prepare('INSERT INTO t VALUES (?)');

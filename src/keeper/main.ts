@@ -5,6 +5,7 @@
  * sends to the whole process group do not end it: the daemon decides.
  */
 import { watch, type FSWatcher } from 'node:fs';
+import { setPriority } from 'node:os';
 import { WaggleError, systemErrorCode } from '../support/errors.ts';
 import { asHiveError } from './hive-files.ts';
 import { Keeper } from './keeper.ts';
@@ -13,6 +14,13 @@ import type { FromKeeper, KeeperOptions, ToKeeper } from './protocol.ts';
 const options: KeeperOptions = JSON.parse(process.argv[2] ?? '{}');
 
 process.title = 'waggle-keeper';
+try {
+  // A keeper of a later session is forked by a capture that has stepped back behind the application: what holds the application
+  // up must not. (Raising a priority takes a right that not every user has.)
+  setPriority(0, 0);
+} catch {
+  // It then keeps capture's priority.
+}
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
 const send = (message: FromKeeper, then: () => void = () => {}): void => {

@@ -19,8 +19,8 @@ export interface Killing {
 }
 
 const KILLS = 5;
-const OPS_PER_LIFE = 600;
-const RATE = 200;
+const OPS_PER_LIFE = 330;
+const RATE = 110;
 
 /** How each life of the application ends. `outside`: SIGKILL from the demo, in the middle of its work. */
 const ENDS = ['exit', 'outside', 'kill', 'stop'] as const;

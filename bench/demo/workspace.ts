@@ -32,6 +32,8 @@ export class Workspace implements Disposable {
     const lines = [
       'hive: app/databases/main/db.sqlite',
       'state: .waggle',
+      // The whole log is compared in the end.
+      'retention: { size: 100GB }',
       'sinks:',
       ...Object.entries(sinks).map(([name, sink]) => `  ${name}: ${sink}`),
     ];

@@ -18,6 +18,9 @@ export interface SceneOptions {
   readonly state?: string;
 }
 
+/** The long forms write more than the default 1 GB, and prove the log from its first change. */
+const RETENTION = 'retention: { size: 100GB }';
+
 export class DaemonScene implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), 'waggle-scene-'));
   readonly app = join(this.dir, 'app');
@@ -36,7 +39,7 @@ export class DaemonScene implements AsyncDisposable {
     const list = Object.entries(sinks).map(([name, sink]) => `  ${name}: ${sink}`);
     writeFileSync(
       this.config,
-      [`hive: ${this.hive}`, `state: ${this.state}`, ...lines, list.length === 0 ? 'sinks: {}' : 'sinks:', ...list, ''].join('\n'),
+      [`hive: ${this.hive}`, `state: ${this.state}`, RETENTION, ...lines, list.length === 0 ? 'sinks: {}' : 'sinks:', ...list, ''].join('\n'),
     );
   }
 

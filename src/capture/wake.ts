@@ -5,10 +5,11 @@
  */
 
 /** Asked without a pause for this long: the commit that a notice announced is published in it. */
-const SPIN_MS = 0.6;
+const SPIN_MS = 0.25;
 /** Then every millisecond for this long: a writer that has just committed often commits again. */
 const POLL_MS = 15;
 const IDLE_POLL_MS = 50;
+const IDLE_MS = 500;
 
 export class Wake {
   #activeAt = performance.now();
@@ -31,9 +32,9 @@ export class Wake {
     this.#idlePollMs = 2;
   }
 
-  /** Nothing has happened for a while. */
+  /** Nothing has happened for so long that nobody is disturbed by what the disk does. */
   get isIdle(): boolean {
-    return performance.now() - this.#activeAt > POLL_MS;
+    return performance.now() - this.#activeAt > IDLE_MS;
   }
 
   wait(): Promise<void> {

@@ -5,7 +5,7 @@
  */
 
 /** Asked without a pause for this long: the commit that a notice announced is published in it. */
-const SPIN_MS = 0.25;
+const SPIN_MS = 0.1;
 /** Then every millisecond for this long: a writer that has just committed often commits again. */
 const POLL_MS = 15;
 const IDLE_POLL_MS = 50;

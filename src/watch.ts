@@ -19,12 +19,22 @@ export interface WatchHiveOptions {
   readonly after?: number | 'now';
   /** Which tables; left out: all. `*` stands for any characters. */
   readonly tables?: { readonly include?: readonly string[]; readonly exclude?: readonly string[] };
+  /**
+   * How much of what was handed over the log keeps, for a later `after`. Default: a day and 1 GB; with a temporary `state` 64 MB. What
+   * was not handed over yet is kept whatever its size.
+   */
+  readonly retention?: { readonly maxAgeMs?: number; readonly maxBytes?: number };
   /** The hive's name in events. Default: `main`. */
   readonly name?: string;
   readonly signal?: AbortSignal;
 }
 
 const MAX_WAL_BYTES = 16 * 1024 * 1024;
+const DAY_MS = 86_400_000;
+const KEPT_BYTES = 1e9;
+const TEMPORARY_BYTES = 64e6;
+/** How often capture is told what was handed over. */
+const TELL_EVERY_MS = 1000;
 
 /**
  * Committed transactions of a SQLite file in WAL mode, in commit order, each once.
@@ -70,7 +80,10 @@ const startCapture = async (file: string, options: WatchHiveOptions): Promise<Wa
         onGap: 'snapshot',
         tables: { include: null, exclude: [] },
         maxWalBytes: MAX_WAL_BYTES,
-        retention: { maxAgeMs: null, maxBytes: null },
+        retention: {
+          maxAgeMs: options.retention?.maxAgeMs ?? DAY_MS,
+          maxBytes: options.retention?.maxBytes ?? (options.state === undefined ? TEMPORARY_BYTES : KEPT_BYTES),
+        },
       },
       { onHead: (seq) => head.notify(seq) },
     ),
@@ -79,8 +92,14 @@ const startCapture = async (file: string, options: WatchHiveOptions): Promise<Wa
     if (error !== null) failed.abort(error);
   });
   await capture.ready;
+  let toldAtMs = 0;
+  const delivered = (seq: number): void => {
+    if (Date.now() - toldAtMs < TELL_EVERY_MS) return;
+    toldAtMs = Date.now();
+    capture.keepAfter(seq);
+  };
   const held = stack.move();
-  return { logPath: join(stateDir, 'log.db'), head, failed: failed.signal, [Symbol.asyncDispose]: () => held.disposeAsync() };
+  return { logPath: join(stateDir, 'log.db'), head, failed: failed.signal, delivered, [Symbol.asyncDispose]: () => held.disposeAsync() };
 };
 
 const temporaryState = (stack: AsyncDisposableStack): string => {

@@ -129,7 +129,7 @@ export class CaptureSession implements AsyncDisposable {
         await this.#commit(batch, this.#positionBefore(transaction, found));
         await this.#takeLarge(transaction);
       } else {
-        batch.add(transaction, await this.#apply(transaction));
+        batch.add(transaction, await this.#applyOrKeep(transaction, { batch, found }));
       }
     }
     await this.#commit(batch, this.#tail.position);
@@ -137,6 +137,19 @@ export class CaptureSession implements AsyncDisposable {
     this.#tail.forgetSpooled();
     this.#tellDrained();
     return found.length;
+  }
+
+  /** A transaction that cannot be taken does not take those before it along: they are logged first. */
+  async #applyOrKeep(
+    transaction: WalTransaction,
+    { batch, found }: { batch: PendingBatch; found: readonly WalTransaction[] },
+  ): Promise<TransactionChanges> {
+    try {
+      return await this.#apply(transaction);
+    } catch (error) {
+      await this.#commit(batch, this.#positionBefore(transaction, found));
+      throw error;
+    }
   }
 
   /** Nothing that is committed now is left to take. */
@@ -366,16 +379,62 @@ const goOn = async (options: SessionOptions, ready: Ready, position: Position): 
     log.reset();
     return takeFirstState(options, ready, position.epoch + 1);
   }
-  const continuation = findContinuation(position, ready);
-  if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, position)))
-    return { replica, position, generation: continuation.generation, beginning: 'resumed', continuation };
+  const here = options.replica === null ? await applyFilter(options, replica, position) : position;
+  const continuation = findContinuation(here, ready);
+  if (continuation !== null && (continuation.generation < 1 || standsInWal(capture.hive, replica.mirror.pageSize, here)))
+    return { replica, position: here, generation: continuation.generation, beginning: 'resumed', continuation };
   try {
-    return await recover(options, ready, replica, position.epoch + 1);
+    return await recover(options, ready, replica, here.epoch + 1);
   } catch (error) {
     // It may know of a batch that did not reach the log.
     await replica.mirror[Symbol.asyncDispose]();
     throw error;
   }
+};
+
+/**
+ * Tables that the configuration captures or leaves out since the last start, as one transaction that no commit stands behind: it is
+ * marked `recovered` and has an epoch of its own. Returns the position behind it.
+ */
+const applyFilter = async (options: SessionOptions, replica: Replica, position: Position): Promise<Position> => {
+  const { log, captured } = options;
+  const refiltered = replica.refilter(captured);
+  if (refiltered === null) return position;
+  const { mirror } = replica;
+  const batchId = log.state()!.batchId + 1;
+  const moved = { ...position, epoch: position.epoch + 1 };
+  const { schema, previous, changes } = refiltered;
+  const transaction: LogTransaction = {
+    epoch: moved.epoch,
+    frame: moved.frame,
+    timestampUs: nowUs(),
+    origin: null,
+    recovered: true,
+    changeCount: changes.count,
+    parts: joined(changes.parts()),
+    catalogVersion: schema.catalog.version,
+    previousCatalogVersion: previous.catalog.version,
+  };
+  try {
+    await retryWhileFull(() => mirror.commit(batchId), options);
+    await retryWhileFull(
+      () =>
+        log.append({
+          batchId,
+          position: moved,
+          sizePages: mirror.sizePages,
+          catalogVersion: schema.catalog.version,
+          catalogs: [schema.catalog],
+          transactions: [transaction],
+        }),
+      options,
+    );
+  } catch (error) {
+    await mirror[Symbol.asyncDispose]();
+    throw error;
+  }
+  options.spill.clear();
+  return moved;
 };
 
 /** The live WAL still holds the position's frame, with its checksum: salts alone can come back with another history. */
@@ -436,7 +495,8 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
   );
   options.spill.clear();
   await retryWhileFull(() => mirror.afterLogCommit(), options);
-  return { replica, position, generation: 1, beginning: 'recovered', continuation: null };
+  // A comparison that found nothing is nothing to tell of.
+  return { replica, position, generation: 1, beginning: changes.count > 0 ? 'recovered' : 'resumed', continuation: null };
 };
 
 const mirrorOptions = ({ capture, log }: SessionOptions, pageSize: number): MirrorOptions => ({

@@ -3,6 +3,7 @@
  * after the other. Turns pages into changes; knows nothing of where the pages came from or where the changes go.
  */
 import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
+import type { SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
 import type { Catalog, Rowid } from '../change/table.ts';
@@ -53,8 +54,10 @@ export class Replica {
       map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
-      let schema = Schema.read(rows, { version, encoding, captured: options.captured, previous: null });
-      if (options.known !== null) schema = schema.adopt(options.known);
+      const schema =
+        options.known === null
+          ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
+          : knownSchema(rows, options.known);
       for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica({ mirror, map, diff, usableSize });
@@ -66,6 +69,17 @@ export class Replica {
 
   get schema(): Schema {
     return this.#diff.schema;
+  }
+
+  /**
+   * Takes another filter, or the same one again. The changes that come of it stand beside no pages: newly captured tables with all
+   * their rows, tables that are left out as dropped. Null: the same tables are captured.
+   */
+  refilter(captured: TableFilter): TransactionChanges | null {
+    return this.#diff.refilter(
+      captured,
+      this.#imagesOf({ sizePages: this.mirror.sizePages, pages: [], images: new Map(), image: (page) => this.mirror.page(page) }),
+    );
   }
 
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
@@ -143,6 +157,22 @@ export interface ReplicaRows {
   readonly records: Buffer[];
   readonly done: boolean;
 }
+
+/**
+ * The tables that the log's catalog has, whatever the filter says now: changes are stored by a table's place in it.
+ * Throws STATE_CORRUPT where the mirror does not have them.
+ */
+const knownSchema = (rows: readonly SchemaRow[], known: Catalog): Schema => {
+  const names = new Set(known.tables.map((table) => table.name));
+  const schema = Schema.read(rows, { version: known.version, encoding: known.encoding, captured: (name) => names.has(name), previous: null }).adopt(
+    known,
+  );
+  const isSame =
+    schema.tables.length === known.tables.length &&
+    schema.tables.every(({ table }, index) => table.name === known.tables[index]!.name && table.sql === known.tables[index]!.sql);
+  if (!isSame) throw new WaggleError('STATE_CORRUPT', 'the mirror does not have the tables of the log');
+  return schema;
+};
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {
   const header = parseDatabaseHeader(mirror.page(1));

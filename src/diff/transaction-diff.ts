@@ -46,7 +46,7 @@ export class TransactionDiff {
   readonly #map: PageMap;
   readonly #usableSize: number;
   #encoding: TextEncoding;
-  readonly #captured: TableFilter;
+  #captured: TableFilter;
   readonly #spill: PartSpill | null;
   #schema: Schema;
 
@@ -74,9 +74,25 @@ export class TransactionDiff {
     const byTree = this.#groupByTree(changed);
     const schemaPages = byTree.get(SCHEMA_TREE);
     const edit = new PageMapEdit();
-    let schema = previous;
-    if (schemaPages !== undefined) schema = this.#nextSchema(schemaPages, images, edit);
+    const schema = schemaPages === undefined ? previous : this.#nextSchema(schemaPages, images, edit);
+    return this.#diffTables({ previous, schema, byTree, images, edit });
+  }
 
+  /**
+   * Other tables are captured from now on, on pages that did not change: what is new comes with all its rows, what is left out
+   * goes as if it had been dropped. Null if the same tables are captured.
+   */
+  refilter(captured: TableFilter, images: PageImages): TransactionChanges | null {
+    this.#captured = captured;
+    const previous = this.#schema;
+    const schema = guarded('sqlite_schema', () => this.#readSchema(images));
+    if (schema === previous) return null;
+    return this.#diffTables({ previous, schema, byTree: new Map(), images, edit: new PageMapEdit() });
+  }
+
+  #diffTables(parts: { previous: Schema; schema: Schema; byTree: Map<number, number[]>; images: PageImages; edit: PageMapEdit }): TransactionChanges {
+    const { previous, byTree, images, edit } = parts;
+    let { schema } = parts;
     const rewritten: TrackedTable[] = [];
     const found = new Map<string, TableChanges>();
     const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
@@ -120,14 +136,19 @@ export class TransactionDiff {
       let any = false;
       const note = (): void => void (any = true);
       this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, edit, visitor: { created: note, updated: note, deleted: note } });
-      if (!any) return previous;
-      const rows = readSchemaRows(
-        { root: 1, usableSize: this.#usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), after: null },
-        this.#encoding,
-      );
-      const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding: this.#encoding, captured: this.#captured, previous });
-      return sameTables(previous, schema) ? previous : schema;
+      return any ? this.#readSchema(images) : previous;
     });
+  }
+
+  /** The same object if no captured table differs. */
+  #readSchema(images: PageImages): Schema {
+    const previous = this.#schema;
+    const rows = readSchemaRows(
+      { root: 1, usableSize: this.#usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), after: null },
+      this.#encoding,
+    );
+    const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding: this.#encoding, captured: this.#captured, previous });
+    return sameTables(previous, schema) ? previous : schema;
   }
 
   #isSameTable(old: TrackedTable, now: TrackedTable, pages: number[] | undefined): boolean {

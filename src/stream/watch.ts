@@ -18,6 +18,8 @@ export interface WatchedCapture extends AsyncDisposable {
   readonly logPath: string;
   /** Told each time the log has grown. */
   readonly head: HeadNotice;
+  /** Told of each transaction that was handed over and is not needed any more. */
+  readonly delivered: (seq: number) => void;
   /** Aborted with the error as its reason when capture ends by itself. */
   readonly failed: AbortSignal;
 }
@@ -57,6 +59,7 @@ export const watchTransactions = async function* (options: WatchOptions): AsyncG
   for await (const transaction of new LogFollower({ reader, after: seq, head: capture.head, signal })) {
     const watched = watchedTransaction(transaction, options);
     if (!isEmpty(watched)) yield watched;
+    capture.delivered(transaction.info.lastSeq);
   }
   if (options.signal?.aborted !== true && capture.failed.aborted) throw capture.failed.reason;
 };

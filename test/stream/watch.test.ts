@@ -19,6 +19,7 @@ test('gives typed events, disposes of capture when the loop is left, throws what
   const random = new Random(1);
   source.seed(random, 5);
   let disposed = 0;
+  const delivered: number[] = [];
   const failed = new AbortController();
   const options = (tables = {}) => ({
     project: watching(tables),
@@ -26,6 +27,7 @@ test('gives typed events, disposes of capture when the loop is left, throws what
       logPath: source.logPath,
       head: source.head,
       failed: failed.signal,
+      delivered: (seq: number) => void delivered.push(seq),
       [Symbol.asyncDispose]: async () => {
         disposed += 1;
       },
@@ -45,6 +47,9 @@ test('gives typed events, disposes of capture when the loop is left, throws what
   }
   expect(seqs).toEqual(seqs.map((_, index) => index + 1));
   expect(disposed).toBe(1);
+  // The one at which the loop was left was not asked beyond.
+  expect(delivered.length).toBeGreaterThan(10);
+  expect(delivered.at(-1)).toBeLessThan(source.writer.headSeq);
 
   for await (const transaction of watchTransactions(options({ include: ['notes'] }))) {
     const tables = [...transaction.events()].map((event) => event.source.table);

@@ -26,7 +26,7 @@ export interface MirrorOptions {
   readonly makeLogDurable: () => void;
   /** Segment size at which a fold begins. Default 32 MiB. */
   readonly foldBytes?: number;
-  /** Size of the page cache. Default 32 MiB. */
+  /** Size of the page cache. Default 16 MiB. */
   readonly cacheBytes?: number;
 }
 
@@ -64,7 +64,7 @@ export class Mirror implements AsyncDisposable {
     this.#fd = state.fd;
     this.#lastId = state.batchId;
     this.#zeros = Buffer.alloc(options.pageSize);
-    this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 32 * 1024 * 1024) / options.pageSize)));
+    this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 16 * 1024 * 1024) / options.pageSize)));
     this.#segmentNumber = 1;
     this.#active = RedoSegment.create(join(options.directory, 'redo-1'), options.pageSize);
   }

@@ -14,7 +14,7 @@ import type { CaptureOptions } from './capture/protocol.ts';
 import type { MappingOptions } from './pipeline/mapping.ts';
 import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
 import type { Sink } from './pipeline/sink.ts';
-import { SinkStore } from './pipeline/sink-store.ts';
+import { type CaptureStatus, SinkStore } from './pipeline/sink-store.ts';
 import { HeadNotice } from './stream/head-notice.ts';
 import { WaggleError } from './support/errors.ts';
 
@@ -51,22 +51,49 @@ export interface DaemonContext {
  * The caller holds the lock of the state directory. Runs until the signal is aborted; then what is committed in the hive is captured and handed to the sinks (for some seconds at
  * most), and everything is closed. Rejects with the error that ended capture; sinks never end it.
  */
-export const runDaemon = async (options: DaemonOptions, { logger, signal, onReady }: DaemonContext): Promise<void> => {
+export const runDaemon = async (options: DaemonOptions, context: DaemonContext): Promise<void> => {
+  await using stack = new AsyncDisposableStack();
+  const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
+  const captureLog = context.logger.child({ component: 'capture' });
+  const told = new CaptureTold(store, captureLog);
+  try {
+    await runCapture(options, { ...context, captureLog, store, told });
+    told.set('stopped', null);
+  } catch (error) {
+    told.set('failed', error instanceof WaggleError ? error : new WaggleError('CAPTURE_DIED', String(error)));
+    throw error;
+  }
+};
+
+interface CaptureContext extends DaemonContext {
+  readonly captureLog: Logger;
+  readonly store: SinkStore;
+  readonly told: CaptureTold;
+}
+
+const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, onReady, store, told }: CaptureContext): Promise<void> => {
   await using stack = new AsyncDisposableStack();
   const head = new HeadNotice();
-  const captureLog = logger.child({ component: 'capture' });
   const capture = stack.use(
     CaptureClient.inThread(captureOptions(options), {
-      onHead: (seq) => head.notify(seq),
-      onReady: (ready) => tellReady(captureLog, options, ready),
-      onWarning: (error) => captureLog.warn({ code: error.code, hint: error.hint }, error.message),
+      onHead: (seq) => {
+        told.goesOn();
+        head.notify(seq);
+      },
+      onReady: (ready) => {
+        told.set('running', null);
+        tellReady(captureLog, options, ready);
+      },
+      onWarning: (error) => {
+        told.set('waiting', error);
+        captureLog.warn({ code: error.code, hint: error.hint }, error.message);
+      },
       onKeeper: (stats) => captureLog.debug({ stats }, 'keeper'),
     }),
   );
   const ready = await Promise.race([capture.ready, stopped(signal)]);
   if (ready === null) return;
 
-  const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
   forgetOthers(store, options.sinks);
   const sinksSignal = new AbortController();
   const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, logger }));
@@ -85,6 +112,36 @@ export const runDaemon = async (options: DaemonOptions, { logger, signal, onRead
   if (error instanceof WaggleError) throw error;
   logger.info('stopped');
 };
+
+/** What `waggle status` tells of capture. */
+class CaptureTold {
+  readonly #store: SinkStore;
+  readonly #logger: Logger;
+  #state: CaptureStatus['state'] = 'waiting';
+
+  constructor(store: SinkStore, logger: Logger) {
+    this.#store = store;
+    this.#logger = logger;
+    this.set('waiting', null);
+  }
+
+  /** A status that cannot be saved does not hinder capture. */
+  set(state: CaptureStatus['state'], error: WaggleError | null): void {
+    const atMs = Date.now();
+    try {
+      this.#state = state;
+      const told = error === null ? null : { code: error.code, message: error.message, hint: error.hint, atMs };
+      this.#store.saveCapture({ state, error: told, updatedAtMs: atMs });
+    } catch (fault) {
+      this.#logger.debug({ err: fault }, 'the status of capture cannot be saved');
+    }
+  }
+
+  /** Changes come: what was warned of (a full disk, for example) has passed. */
+  goesOn(): void {
+    if (this.#state === 'waiting') this.set('running', null);
+  }
+}
 
 const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, retention }: DaemonOptions): CaptureOptions => ({
   hive,

@@ -6,6 +6,7 @@ export const formatStatus = (status: Status, nowMs: number): string => {
   const daemon = status.running ? `running${status.pid === null ? '' : ` (pid ${status.pid})`}` : 'not running';
   const lines = [
     ['daemon', daemon],
+    ['capture', captureText(status, nowMs)],
     ['hive', status.hive],
     ['state', status.state],
     ['position', status.position ?? 'none yet'],
@@ -15,6 +16,13 @@ export const formatStatus = (status: Status, nowMs: number): string => {
     ],
   ].map(([name, text]) => `${(name ?? '').padEnd(9)} ${text}`);
   return [...lines, '', ...sinkLines(status, nowMs)].join('\n');
+};
+
+const captureText = ({ capture, running }: Status, nowMs: number): string => {
+  if (capture === null) return 'unknown';
+  const { state, error } = capture;
+  const text = error === null ? state : `${state}: ${error.code} ${error.message}, ${secondsAgo(error.atMs, nowMs)}; ${error.hint}`;
+  return !running && (state === 'running' || state === 'waiting') ? `ended with the daemon; it was ${text}` : text;
 };
 
 const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
@@ -46,4 +54,6 @@ const lagText = ({ lag }: SinkStatus): string => {
 };
 
 const errorText = ({ error }: SinkStatus, nowMs: number): string =>
-  error === null ? '-' : `${error.message} [${error.code}], ${Math.max(0, Math.round((nowMs - error.atMs) / 1000))} s ago`;
+  error === null ? '-' : `${error.message} [${error.code}], ${secondsAgo(error.atMs, nowMs)}`;
+
+const secondsAgo = (atMs: number, nowMs: number): string => `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;

@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load-config.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
-import { SinkStore } from '../pipeline/sink-store.ts';
+import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
 import { StateLock } from '../support/state-lock.ts';
 import { formatStatus } from './format-status.ts';
@@ -28,6 +28,8 @@ export interface Status {
   readonly head: { readonly seq: number; readonly txid: string };
   readonly firstSeq: number;
   readonly tables: number;
+  /** As the daemon last saved it: a killed one could not say that it ended. Null: nothing was told yet. */
+  readonly capture: CaptureStatus | null;
   readonly sinks: readonly SinkStatus[];
 }
 
@@ -62,14 +64,15 @@ const readStatus = (state: string): Status => {
     head: info.head,
     firstSeq: info.firstSeq,
     tables: info.catalog?.tables.length ?? 0,
-    sinks: readSinks(state, reader),
+    ...readStore(state, reader),
   };
 };
 
-/** As the daemon last saved them, with the lag as of now: the log may have grown, or the daemon may be gone. */
-const readSinks = (state: string, reader: LogReader): SinkStatus[] => {
+/** As the daemon last saved it, the sinks with the lag as of now: the log may have grown, or the daemon may be gone. */
+const readStore = (state: string, reader: LogReader): Pick<Status, 'capture' | 'sinks'> => {
   const path = join(state, 'sinks.db');
-  if (!existsSync(path)) return [];
+  if (!existsSync(path)) return { capture: null, sinks: [] };
   using store = SinkStore.openForReading(path);
-  return store.list().map((sink) => ({ ...sink, lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()) }));
+  const sinks = store.list().map((sink) => ({ ...sink, lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()) }));
+  return { capture: store.capture(), sinks };
 };

@@ -1,4 +1,4 @@
-/** The state of all sinks in `<state>/sinks.db`: written by the daemon's main thread, read by `waggle status` at any time. */
+/** The state of capture and of all sinks in `<state>/sinks.db`: written by the daemon's main thread, read by `waggle status` at any time. */
 import { closeSync, existsSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { stateError } from '../log/state-errors.ts';
@@ -6,6 +6,21 @@ import { WaggleError } from '../support/errors.ts';
 import type { SinkStatus } from './sink-status.ts';
 
 const FORMAT = 1;
+
+/**
+ * - waiting: not ready yet, or for what is wrong (`error`) to pass.
+ * - failed: it ended with `error`.
+ * - stopped: orderly end.
+ *
+ * A daemon that was killed leaves what stood here.
+ */
+export type CaptureState = 'running' | 'waiting' | 'failed' | 'stopped';
+
+export interface CaptureStatus {
+  readonly state: CaptureState;
+  readonly error: SinkStatus['error'];
+  readonly updatedAtMs: number;
+}
 
 export class SinkStore implements Disposable {
   readonly #path: string;
@@ -24,6 +39,7 @@ export class SinkStore implements Disposable {
       database.pragma('journal_mode = WAL');
       database.pragma('synchronous = NORMAL');
       database.exec('CREATE TABLE IF NOT EXISTS sinks (name TEXT PRIMARY KEY, status TEXT NOT NULL) WITHOUT ROWID');
+      database.exec('CREATE TABLE IF NOT EXISTS capture (id INTEGER PRIMARY KEY CHECK (id = 1), status TEXT NOT NULL)');
       if (database.pragma('user_version', { simple: true }) === 0) database.pragma(`user_version = ${FORMAT}`);
       return database;
     });
@@ -57,6 +73,22 @@ export class SinkStore implements Disposable {
   remove(name: string): void {
     this.#try(() => {
       this.#database.prepare('DELETE FROM sinks WHERE name = ?').run(name);
+    });
+  }
+
+  saveCapture(status: CaptureStatus): void {
+    this.#try(() => {
+      this.#database.prepare('INSERT OR REPLACE INTO capture (id, status) VALUES (1, ?)').run(JSON.stringify(status));
+    });
+  }
+
+  /** Null: nothing was told yet. A file of an earlier version, open for reading, has no such table. */
+  capture(): CaptureStatus | null {
+    return this.#try(() => {
+      const table = this.#database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'capture'").get();
+      if (table === undefined) return null;
+      const row = this.#database.prepare<[], { status: string }>('SELECT status FROM capture').get();
+      return row === undefined ? null : (JSON.parse(row.status) as CaptureStatus);
     });
   }
 

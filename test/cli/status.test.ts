@@ -1,8 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/cli/status.ts';
+import { SinkStore } from '../../src/pipeline/sink-store.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { until } from '../helpers/until.ts';
 import { waggle } from '../helpers/waggle-command.ts';
@@ -12,6 +13,14 @@ const CONFIG =
   'hive: app.sqlite\nsinks:\n  changes: { type: jsonl, file: changes.jsonl }\n  nowhere: { type: postgres, url: "postgres://u:s3cret@127.0.0.1:1/none" }\n';
 
 const readStatus = (cwd: string): Status => JSON.parse(waggle(['status', '--json'], { cwd }).stdout) as Status;
+
+const scene = (cwd: string): Database.Database => {
+  const database = new Database(join(cwd, 'app.sqlite'));
+  database.pragma('journal_mode = WAL');
+  database.exec('CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)');
+  writeFileSync(join(cwd, 'waggle.yaml'), 'hive: app.sqlite\nsinks: { changes: { type: jsonl, file: changes.jsonl } }\n');
+  return database;
+};
 
 describe('waggle status', () => {
   it('tells of a running and of a stopped daemon: position, head, each sink', async () => {
@@ -51,5 +60,62 @@ describe('waggle status', () => {
     expect(readStatus(cwd)).toMatchObject({ running: false, pid: null, head: { seq: 2 } });
     expect(waggle(['status'], { cwd }).stdout).toMatch(/daemon +not running/);
     expect(waggle(['status', '--state', '.waggle'], { cwd }).stdout).toMatch(/daemon +not running/);
+  });
+
+  it('tells that capture waits for a hive that is gone', async () => {
+    using directory = temporaryDirectory();
+    const cwd = directory.path;
+    const database = scene(cwd);
+    await using daemon = new WaggleProcess(['run'], { cwd });
+    await daemon.untilReady();
+    expect(readStatus(cwd).capture).toMatchObject({ state: 'running', error: null });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +running$/m);
+
+    database.close();
+    for (const suffix of ['', '-wal', '-shm']) rmSync(join(cwd, `app.sqlite${suffix}`), { force: true });
+    await daemon.line('the hive is missing', (line) => line.code === 'HIVE_MISSING');
+    expect(readStatus(cwd)).toMatchObject({ running: true, capture: { state: 'waiting', error: { code: 'HIVE_MISSING' } } });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +waiting: HIVE_MISSING .*does not exist.*Check the path/m);
+
+    // It comes back: nothing is wrong any more.
+    const again = scene(cwd);
+    await until('capture runs again', () => readStatus(cwd).capture?.state === 'running' || undefined, { deadlineMs: 20_000 });
+    expect(readStatus(cwd).capture?.error).toBeNull();
+    await daemon.kill();
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +ended with the daemon; it was running$/m);
+    again.close();
+  });
+
+  it('tells with what capture failed, and of an orderly end', async () => {
+    using directory = temporaryDirectory();
+    const cwd = directory.path;
+    const database = scene(cwd);
+    await using daemon = new WaggleProcess(['run'], { cwd });
+    await daemon.untilReady();
+    database.exec('CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID');
+    expect(await daemon.exited).toMatchObject({ code: 1 });
+    expect(readStatus(cwd)).toMatchObject({ running: false, capture: { state: 'failed', error: { code: 'TABLE_WITHOUT_ROWID' } } });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +failed: TABLE_WITHOUT_ROWID /m);
+
+    writeFileSync(join(cwd, 'waggle.yaml'), 'hive: app.sqlite\ntables: { exclude: [w] }\nsinks: { changes: { type: jsonl, file: changes.jsonl } }\n');
+    await using again = new WaggleProcess(['run'], { cwd });
+    await again.untilReady();
+    await again.stop();
+    expect(readStatus(cwd).capture).toMatchObject({ state: 'stopped', error: null });
+    database.close();
+  });
+
+  it('reads and goes on with a file of a version that did not tell of capture', () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, 'sinks.db');
+    const old = new Database(path);
+    old.pragma('journal_mode = WAL');
+    old.exec('CREATE TABLE sinks (name TEXT PRIMARY KEY, status TEXT NOT NULL) WITHOUT ROWID; PRAGMA user_version = 1');
+    old.close();
+    using reading = SinkStore.openForReading(path);
+    expect(reading.capture()).toBeNull();
+    using store = SinkStore.open(path);
+    store.saveCapture({ state: 'running', error: null, updatedAtMs: 1 });
+    expect(reading.capture()).toEqual({ state: 'running', error: null, updatedAtMs: 1 });
   });
 });

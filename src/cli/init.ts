@@ -24,12 +24,13 @@ const init = (file: string | undefined, options: InitOptions): void => {
   if (existsSync(options.config) && options.force !== true) throw new WaggleError('FILE_EXISTS', `${options.config} is there already`);
   const hive = file ?? findHive();
   const fault = faultOf(hive);
+  const next = fault?.code === 'HIVE_NOT_WAL' ? 'waggle run --enable-wal' : 'waggle run';
   const directory = dirname(resolve(options.config));
   writeConfig(options.config, configText(relative(directory, resolve(hive)), schemaPath(directory)));
   process.stdout.write(`Wrote ${options.config}: captures ${hive} and appends every change to changes.jsonl.
 
 Next:
-  waggle run                what is captured, and where it goes, is in ${options.config}
+  ${next.padEnd(25)} what is captured, and where it goes, is in ${options.config}
   waggle doctor ${hive}
 Keep .waggle (the state) and changes.jsonl out of version control: they hold your rows.
 `);

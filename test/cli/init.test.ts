@@ -23,7 +23,7 @@ describe('waggle init', () => {
     makeDatabase(join(directory.path, 'other.sqlite'));
     const { status, stdout, stderr } = waggle(['init'], { cwd: directory.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-    expect(stdout).toContain('waggle run');
+    expect(stdout).toMatch(/^ {2}waggle run {16}what is captured/m);
     const config = loadConfig(join(directory.path, 'waggle.yaml'), {});
     expect(config).toMatchObject({ hive: join(directory.path, BLADE), state: join(directory.path, '.waggle'), name: 'main' });
     expect(config.sinks).toMatchObject([{ name: 'changes', type: 'jsonl', target: join(directory.path, 'changes.jsonl') }]);
@@ -56,6 +56,7 @@ describe('waggle init', () => {
     writeFileSync(join(directory.path, 'empty.sqlite'), '');
     const { status, stdout } = waggle(['init'], { cwd: directory.path });
     expect(status).toBe(0);
+    expect(stdout).toMatch(/^ {2}waggle run --enable-wal {3}what is captured/m);
     expect(stdout).toMatch(/Not yet in order: app\.db is not in WAL mode\n.*--enable-wal/);
   });
 

@@ -12,6 +12,7 @@ import { runDaemon } from '../daemon.ts';
 import { type Logger, makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
+import { removeStaleDirectories } from './stale-directories.ts';
 import { stopSignal } from './stop-signal.ts';
 import { TailSink } from './tail-sink.ts';
 import { TerminalSink } from './terminal-sink.ts';
@@ -97,6 +98,8 @@ const tailLogger = (verbose: boolean): Logger => {
   return logger;
 };
 
+const PREFIX = 'waggle-tail-';
+
 const splitNames = (list: string): string[] =>
   list
     .split(',')
@@ -105,7 +108,8 @@ const splitNames = (list: string): string[] =>
 
 const stateDirectory = (given: string | undefined): { readonly path: string } & Disposable => {
   if (given === undefined) {
-    const path = mkdtempSync(join(tmpdir(), 'waggle-tail-'));
+    removeStaleDirectories(tmpdir(), PREFIX);
+    const path = mkdtempSync(join(tmpdir(), PREFIX));
     return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
   }
   const path = resolve(given);

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
@@ -56,6 +56,35 @@ describe('waggle tail', () => {
     expect(tail.stderr).toBe('waggle: capturing app.sqlite; Ctrl-C ends\n');
     expect(readdirSync(temporary)).toEqual([]);
     expect(existsSync(join(directory.path, '.waggle'))).toBe(false);
+  });
+
+  it('removes what a killed one left, and nothing that is in use, young or named otherwise', async () => {
+    using directory = temporaryDirectory();
+    using _application = closing(openApplication(join(directory.path, 'app.sqlite')));
+    const temporary = join(directory.path, 'tmp');
+    const options = { cwd: directory.path, env: { TMPDIR: temporary, NODE_DISABLE_COMPILE_CACHE: '1' } };
+    const left = (): string[] => readdirSync(temporary).toSorted();
+    const age = (names: readonly string[]): void => {
+      for (const name of names) utimesSync(join(temporary, name), 1_000_000_000, 1_000_000_000);
+    };
+    mkdirSync(join(temporary, 'waggle-tail-mine'), { recursive: true });
+    age(['waggle-tail-mine']);
+    await using killed = new WaggleProcess(['tail', 'app.sqlite'], options);
+    await ready(killed);
+    const first = left().find((name) => name !== 'waggle-tail-mine')!;
+    // In use, though it looks old.
+    age([first]);
+    await using living = new WaggleProcess(['tail', 'app.sqlite'], options);
+    await ready(living);
+    expect(left()).toContain(first);
+    const second = left().find((name) => name !== first && name !== 'waggle-tail-mine')!;
+    await killed.kill();
+    await living.kill();
+    age([first]);
+    await using third = new WaggleProcess(['tail', 'app.sqlite'], options);
+    await ready(third);
+    await third.stop();
+    expect(left()).toEqual([second, 'waggle-tail-mine'].toSorted());
   });
 
   it('--snapshot shows existing rows first, --tables only some', async () => {

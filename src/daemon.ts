@@ -54,6 +54,7 @@ export interface DaemonContext {
 export const runDaemon = async (options: DaemonOptions, context: DaemonContext): Promise<void> => {
   await using stack = new AsyncDisposableStack();
   const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
+  if (options.sinks.length === 0) context.logger.warn('no sink is enabled: changes are kept in the log only');
   const captureLog = context.logger.child({ component: 'capture' });
   const told = new CaptureTold(store, captureLog);
   try {

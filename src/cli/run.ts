@@ -8,6 +8,7 @@ import { makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
 import { stopSignal } from './stop-signal.ts';
+import { unknownTables } from './unknown-tables.ts';
 
 interface RunOptions {
   readonly config: string;
@@ -31,6 +32,7 @@ const run = async (options: RunOptions): Promise<void> => {
   const hive = openHive(config.hive, { enableWal: options.enableWal ?? false });
   prepareStateDirectory(config.state);
   using _lock = StateLock.acquire(config.state);
+  for (const warning of unknownTables(hive.path, config.tables)) logger.warn(warning);
   await runDaemon(await daemonOptions(config, hive.path), { logger, signal });
 };
 

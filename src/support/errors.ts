@@ -74,8 +74,8 @@ export const ERROR_KINDS = {
   // --- processes of waggle itself ------------------------------------------------------------------------------
   /** The keeper process ended without being asked to. */
   KEEPER_DIED: kind('Nothing to do: waggle starts it again. If it keeps dying, read its last lines in the log.', { retryable: true }),
-  /** The capture thread ended without being asked to. */
-  CAPTURE_DIED: kind('Run with --verbose and report the trace.'),
+  /** The capture thread has ended. Retryable for a sink that was reading rows from it: an orderly end is no fault of the sink. */
+  CAPTURE_DIED: kind('Run with --verbose and report the trace.', { retryable: true }),
 
   // --- configuration and command line --------------------------------------------------------------------------
   /** The configuration file cannot be found or read. */

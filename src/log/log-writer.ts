@@ -61,9 +61,9 @@ export interface LogBatch {
 }
 
 /** Frames in the log's own WAL after which `append` checkpoints it, and after which it insists on a restart. */
-const CHECKPOINT_FRAMES = 8000;
+const CHECKPOINT_FRAMES = 4000;
 const IDLE_CHECKPOINT_FRAMES = 500;
-const RESTART_FRAMES = 32_000;
+const RESTART_FRAMES = 16_000;
 const RESTART_TIMEOUT_MS = 100;
 const BUSY_TIMEOUT_MS = 2000;
 /** Bytes of a row that are not data, roughly; for the estimate of frames. */

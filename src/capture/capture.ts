@@ -34,8 +34,11 @@ type RowsRequest = { readonly id: number; readonly table: string; readonly after
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;
 const TURN_MS = 2;
-/** The last place where there are fewer cores than work. */
-const CAPTURE_NICENESS = 19;
+/**
+ * About a tenth of the application's share where there are fewer cores than work. Not the last place: at 19 a machine that had three
+ * times as much work as cores kept two changes waiting for twenty seconds.
+ */
+const CAPTURE_NICENESS = 10;
 /** A writer that is faster than capture must not keep it from ending. */
 const CATCH_UP_MS = 10_000;
 

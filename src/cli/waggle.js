@@ -20,8 +20,10 @@ if (Number(process.versions.node.split('.')[0]) < REQUIRED) {
   process.exitCode = 2;
 } else if (typeof process.execve === 'function' && !process.execArgv.some((flag) => flag.startsWith('--max-semi-space-size'))) {
   // Rows live for milliseconds: with V8's default the nursery alone grows by 100 MB and more before it is looked through. The
-  // flag counts only from the start of a process, so this one becomes itself once more (same pid, same descriptors).
-  process.execve(process.execPath, [process.execPath, '--max-semi-space-size=4', ...process.execArgv, ...process.argv.slice(1)], process.env);
+  // flag counts only from the start of a process, so this one becomes itself once more (same pid, same descriptors). The same goes
+  // for glibc, which otherwise keeps freed page images in an arena for each of its threads.
+  const args = [process.execPath, '--max-semi-space-size=4', ...process.execArgv, ...process.argv.slice(1)];
+  process.execve(process.execPath, args, { MALLOC_ARENA_MAX: '2', ...process.env });
 } else {
   // Compiled code is kept in the temporary directory: the next start takes half the time.
   module.enableCompileCache();

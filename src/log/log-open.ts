@@ -26,6 +26,8 @@ export const openLogFile = (options: LogFileOptions): { database: Database.Datab
     database.pragma('auto_vacuum = INCREMENTAL');
     database.pragma('journal_mode = WAL');
     database.pragma('wal_autocheckpoint = 0');
+    // Appends touch the end of the file only; better-sqlite3's 16 MB would fill up with a large transaction.
+    database.pragma('cache_size = -2000');
     database.pragma('synchronous = FULL');
     const row = database.transaction(() => prepareFile(database, options)).immediate();
     syncDirectory(path);

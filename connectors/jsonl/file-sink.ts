@@ -5,16 +5,17 @@
  * event of the log stands in it once, in order. A line is never cut by a rotation, nor is a transaction.
  * A reader that follows the file can see an unfinished last line, and after a kill it may have read lines that are cut off
  * and written again: the same bytes at the same place (rows of a first fill excepted).
- * What others do with the file: if it was moved away, a new one begins; if it was shortened, it goes on at its end.
+ * What others do with the file, also while it is open: if it was moved away or removed, a new one begins with the next
+ * batch; if it was shortened or replaced, it goes on at its end. Each of these is a warning.
  */
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type BigIntStats, constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Checkpoint } from '../../src/change/change.ts';
 import type { Batch, Sink, SinkContext } from '../../src/pipeline/sink.ts';
 import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
-import { readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
+import { type CheckpointFile, readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
 import { toSinkError } from './errors.ts';
 import { LineWriter } from './line-writer.ts';
 
@@ -59,7 +60,7 @@ export class FileSink implements Sink {
         });
       if (saved !== null && this.#held && saved.token !== this.#token) throw this.#fenced(context);
       handle = await openData(file);
-      const end = await cutBack(handle, saved?.bytes ?? null, { file, context });
+      const end = await cutBack(handle, saved, { file, context });
       const checkpoint = saved?.checkpoint ?? null;
       this.#live = {
         context,
@@ -83,10 +84,14 @@ export class FileSink implements Sink {
     if (live === null) throw new WaggleError('SINK_UNREACHABLE', `jsonl ${this.#options.file}: not open`);
     try {
       await this.#checkToken(live.context);
+      await this.#followPath(live);
       const { rotate } = this.#options;
       if (rotate !== null && live.end >= rotate.sizeBytes) await this.#rotate(live, rotate.keep);
       await live.lines.writeBatch(batch);
       await live.handle.datasync();
+      // Not confirmed: the next try begins a new file with this batch.
+      if (await isRemoved(live.handle, this.#options.file))
+        throw new WaggleError('SINK_FAILED', `jsonl ${this.#options.file}: the file was removed while a batch was written to it`);
       await this.#checkToken(live.context);
       live.checkpoint = batch.checkpoint;
       await this.#save(live);
@@ -128,6 +133,30 @@ export class FileSink implements Sink {
     await this.#save(live);
   }
 
+  /** The file under the path may be another one than the open one by now, or shorter: goes on with what is there. */
+  async #followPath(live: Live): Promise<void> {
+    const { file } = this.#options;
+    const { context, checkpoint } = live;
+    const there = await statIfThere(file);
+    const same = await isSame(live.handle, there);
+    if (same && there!.size >= BigInt(live.end)) return;
+    context.logger.warn(
+      { file, wrote: live.end, found: there === null ? null : Number(there.size), seq: (checkpoint?.seq ?? 0) + 1 },
+      same
+        ? 'the file was shortened while it was open; going on at its end'
+        : 'the file was removed or replaced while it was open; the one under its name now begins with this seq',
+    );
+    if (!same) {
+      await mkdir(dirname(file), { recursive: true });
+      const handle = await openData(file);
+      await live.handle.close();
+      live.handle = handle;
+    }
+    live.end = await lineEnd(live.handle);
+    // Before the first line, as in a rotation.
+    await this.#save(live);
+  }
+
   async #checkToken(context: SinkContext): Promise<void> {
     const saved = await readCheckpointFile(this.#sidecar);
     if (saved !== null && saved.token !== this.#token) throw this.#fenced(context);
@@ -153,7 +182,13 @@ const openData = async (file: string): Promise<FileHandle> => {
 };
 
 /** Cuts what was written after the checkpoint. Tells where to go on: always at the beginning of a line. */
-const cutBack = async (handle: FileHandle, bytes: number | null, { file, context }: { file: string; context: SinkContext }): Promise<number> => {
+const cutBack = async (
+  handle: FileHandle,
+  saved: CheckpointFile | null,
+  { file, context }: { file: string; context: SinkContext },
+): Promise<number> => {
+  const bytes = saved?.bytes ?? null;
+  const seq = saved?.checkpoint?.seq;
   const { size } = await handle.stat();
   if (bytes !== null && size >= bytes && (await endsLine(handle, bytes))) {
     if (size > bytes) await handle.truncate(bytes);
@@ -161,9 +196,40 @@ const cutBack = async (handle: FileHandle, bytes: number | null, { file, context
   }
   if (bytes !== null && size > 0)
     context.logger.warn({ file, size, expected: bytes }, 'the file is not the one that the checkpoint was written for; going on at its end');
+  else if (bytes !== null)
+    context.logger.warn(
+      { file, expected: bytes, seq: (seq ?? 0) + 1 },
+      'the file is missing or empty, but the checkpoint was written for a longer one; a new file begins with this seq',
+    );
+  return lineEnd(handle);
+};
+
+/** Where a line can begin behind all there is. */
+const lineEnd = async (handle: FileHandle): Promise<number> => {
+  const { size } = await handle.stat();
   if (await endsLine(handle, size)) return size;
   await handle.write('\n', size);
   return size + 1;
+};
+
+/** An inode that is open is not given to another file. */
+const isSame = async (handle: FileHandle, there: BigIntStats | null): Promise<boolean> => {
+  if (there === null) return false;
+  const { ino, dev } = await handle.stat({ bigint: true });
+  return ino === there.ino && dev === there.dev;
+};
+
+/** By the path, too: not every file system counts names. */
+const isRemoved = async (handle: FileHandle, file: string): Promise<boolean> =>
+  (await handle.stat()).nlink === 0 && !(await isSame(handle, await statIfThere(file)));
+
+const statIfThere = async (file: string): Promise<BigIntStats | null> => {
+  try {
+    return await stat(file, { bigint: true });
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
 };
 
 const endsLine = async (handle: FileHandle, position: number): Promise<boolean> => {

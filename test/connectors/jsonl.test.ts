@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { pino } from 'pino';
 import { afterAll, describe, expect, it } from 'vitest';
 import { toSinkError } from '../../connectors/jsonl/errors.ts';
 import { createSink } from '../../connectors/jsonl/sink.ts';
@@ -103,6 +104,88 @@ describe('jsonl', () => {
     const lines = readFileSync(file, 'utf8').split('\n');
     expect(lines.length).toBe(4);
     expect(JSON.parse(lines[2]!).key.id).toBe('4');
+  });
+
+  describe('while it is open', () => {
+    const openWith = async (
+      file: string,
+    ): Promise<{
+      sink: ReturnType<typeof createSink>;
+      warnings: { seq: number; msg: string }[];
+      append: (id: string, seq: number) => Promise<void>;
+    }> => {
+      const sink = createSink({ file });
+      const warnings: { seq: number; msg: string }[] = [];
+      const logger = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(JSON.parse(line)) });
+      await sink.open({ ...contextOf('s'), logger });
+      return { sink, warnings, append: (id, seq) => sink.apply(batchOf([[row(id)]], checkpointAt(seq))) };
+    };
+
+    it.each(['removed', 'removed with its directory', 'moved'])('begins a new file and says so when the file was %s', async (how) => {
+      const file = freshFile();
+      const { sink, warnings, append } = await openWith(file);
+      await append('1', 1);
+      await append('2', 2);
+      if (how === 'moved') renameSync(file, `${file}.moved`);
+      else rmSync(how === 'removed' ? file : dirname(file), { recursive: true });
+      await append('3', 3);
+      await append('4', 4);
+      expect(idsOf(file)).toEqual(['3', '4']);
+      expect(warnings).toMatchObject([{ level: 40, seq: 3, file }]);
+      expect(idsOf(`${file}.moved`)).toEqual(how === 'moved' ? ['1', '2'] : []);
+      await sink.close();
+      const again = await openWith(file);
+      await again.append('5', 5);
+      await again.sink.close();
+      expect(idsOf(file)).toEqual(['3', '4', '5']);
+      expect(again.warnings).toEqual([]);
+    });
+
+    it('goes on at the end of a file that took its place, and of one that was shortened', async () => {
+      const file = freshFile();
+      const { sink, warnings, append } = await openWith(file);
+      await append('1', 1);
+      writeFileSync(`${file}.new`, 'foreign');
+      renameSync(`${file}.new`, file);
+      await append('2', 2);
+      expect(readFileSync(file, 'utf8')).toMatch(/^foreign\n\{.*\}\n$/);
+      truncateSync(file, 0);
+      await append('3', 3);
+      await sink.close();
+      expect(idsOf(file)).toEqual(['3']);
+      expect(warnings).toMatchObject([{ seq: 2 }, { seq: 3 }]);
+    });
+
+    it('does not confirm a batch that went into a removed file', async () => {
+      const file = freshFile();
+      const { sink, append } = await openWith(file);
+      await append('1', 1);
+      const parts = (async function* () {
+        yield [row('2')];
+        rmSync(file);
+      })();
+      await expect(sink.apply({ parts, checkpoint: checkpointAt(2) })).rejects.toMatchObject({ code: 'SINK_FAILED', retryable: true });
+      await sink.close();
+      expect(await sink.open(contextOf('s'))).toEqual(checkpointAt(1));
+      await append('2', 2);
+      await sink.close();
+      expect(idsOf(file)).toEqual(['2']);
+    });
+
+    it.each(['removed', 'emptied'])('says so at the start when the file was %s meanwhile', async (how) => {
+      const file = freshFile();
+      const first = await openWith(file);
+      await first.append('1', 1);
+      await first.sink.close();
+      if (how === 'removed') rmSync(file);
+      else truncateSync(file, 0);
+      const second = await openWith(file);
+      await second.append('2', 2);
+      await second.sink.close();
+      expect(idsOf(file)).toEqual(['2']);
+      expect(first.warnings).toEqual([]);
+      expect(second.warnings).toMatchObject([{ level: 40, seq: 2, file }]);
+    });
   });
 
   it('rotates between batches and keeps so many files', async () => {

@@ -3,7 +3,7 @@
  * checkpoint are one transaction. Readers of the copy see whole batches.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Checkpoint } from '../../src/change/change.ts';
@@ -22,6 +22,9 @@ export const createSink = (options: SqliteOptions): Sink => new SqliteSink(optio
 interface Live extends Target {
   readonly checkpoints: CheckpointTable;
   readonly tables: Map<string, TargetTable>;
+  /** Which file the database is; see `fileIdentity`. */
+  readonly identity: string | null;
+  readonly walIdentity: string | null;
   filling: boolean;
 }
 
@@ -54,6 +57,8 @@ class SqliteSink implements Sink {
         logger: context.logger,
         checkpoints,
         tables: new Map(),
+        identity: fileIdentity(this.#file),
+        walIdentity: fileIdentity(`${this.#file}-wal`),
         filling: checkpoint === null || checkpoint.fill !== null,
       };
       return checkpoint;
@@ -68,6 +73,7 @@ class SqliteSink implements Sink {
     if (live === null) throw new WaggleError('SINK_UNREACHABLE', `sqlite ${this.#file}: not open`);
     let table: string | undefined;
     try {
+      this.#checkIdentity(live);
       live.filling ||= batch.checkpoint.fill !== null;
       live.checkpoints.begin();
       for await (const part of batch.parts) {
@@ -97,6 +103,25 @@ class SqliteSink implements Sink {
       // SQLite has rolled back by itself; closing does it in any case.
     }
     live?.database.close();
+    if (live !== null) this.#removeStaleWal(live);
+  }
+
+  // SQLite leaves the WAL of a file that was replaced, and whoever opens the new one would get these pages written over it.
+  #removeStaleWal({ identity, walIdentity }: Live): void {
+    const wal = `${this.#file}-wal`;
+    if (walIdentity === null || fileIdentity(this.#file) === identity || fileIdentity(wal) !== walIdentity) return;
+    rmSync(wal, { force: true });
+    rmSync(`${this.#file}-shm`, { force: true });
+  }
+
+  // SQLite itself would go on writing into the removed file, which nobody can read.
+  #checkIdentity({ identity }: Live): void {
+    if (fileIdentity(this.#file) === identity) return;
+    // Another file, so another taking: the tokens in it are of a time before.
+    this.#held = false;
+    throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `sqlite ${this.#file}: the file was removed or replaced while it was open`, {
+      hint: 'Nothing to do: the file under its name is opened, and filled unless it holds a checkpoint that the log knows.',
+    });
   }
 
   #failed(error: unknown, table?: string): WaggleError {
@@ -122,6 +147,12 @@ const take = (live: Live, change: SinkChange): void => {
   }
   if (change.op === 't') target.deleteAll();
   else target.apply(change);
+};
+
+/** Two files with the same name differ in it. Null: there is none. */
+const fileIdentity = (file: string): string | null => {
+  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return found === undefined ? null : `${found.dev}:${found.ino}`;
 };
 
 const makeDirectory = (file: string): void => {

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -80,6 +80,32 @@ describe('sqlite', () => {
     holder.close();
     await sink.open(contextOf('busy'));
     await sink.close();
+  });
+
+  it.each(['removed', 'replaced'])('does not go on in a file that was %s while it was open', async (how) => {
+    const place = join(directory.path, `${how}.sqlite`);
+    const table = sinkTable('kept', [{ name: 'id', key: true }]);
+    const sink = createSink({ file: place });
+    await sink.open(contextOf('s'));
+    await sink.apply(batchOf([[upsert(table, ['1'])]], checkpointAt(1)));
+    if (how === 'removed') rmSync(place);
+    else {
+      const other = createSink({ file: `${place}.new` });
+      await other.open(contextOf('s'));
+      await other.close();
+      renameSync(`${place}.new`, place);
+    }
+    await expect(sink.apply(batchOf([[upsert(table, ['2'])]], checkpointAt(2)))).rejects.toMatchObject({
+      code: 'SINK_CHECKPOINT_UNKNOWN',
+      retryable: true,
+    });
+    await sink.close();
+    expect(await sink.open(contextOf('s'))).toBeNull();
+    await sink.apply(batchOf([[upsert(table, ['3'])]], checkpointAt(3)));
+    await sink.close();
+    const database = new Database(place);
+    expect(database.prepare('SELECT id FROM kept').pluck().all()).toEqual(['3']);
+    database.close();
   });
 
   it("refuses a row that a constraint of the user's table refuses", async () => {

@@ -71,7 +71,7 @@ export class TargetTable {
     if (state.kind === null) {
       if (state.own && !mayCreate)
         throw new WaggleError('SINK_TABLE_MISFIT', `${target.label}, table ${name}: it was created by waggle and is gone`, {
-          hint: `To go on with an empty table, delete its row from ${TABLE_TABLE}; to fill the sink again, delete its row from waggle_checkpoint.`,
+          hint: `To fill the sink again, delete its row from waggle_checkpoint; to go on with an empty table (rows of before will be missing), delete the table's row from ${TABLE_TABLE}; then restart waggle.`,
         });
       return createTable(target, table, name);
     }
@@ -210,7 +210,7 @@ const replacePrimaryKey = async (
       'SINK_TABLE_MISFIT',
       `${target.label}, table ${change.table}: its rows do not allow the new key (${change.keyNames.join(', ')})`,
       {
-        hint: 'Drop the table in the target and delete the row of this sink from waggle_checkpoint: it is then filled again.',
+        hint: 'Drop the table in the target and delete the row of this sink from waggle_checkpoint, then restart waggle: the sink is filled again.',
       },
     );
   }

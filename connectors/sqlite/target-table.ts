@@ -62,7 +62,7 @@ export class TargetTable {
     if (found.size === 0) {
       if (isOwn(target, table.name) && !mayCreate)
         throw new WaggleError('SINK_TABLE_MISFIT', `sqlite ${file}, table ${table.name}: it was created by waggle and is gone`, {
-          hint: `To go on with an empty table, delete its row from ${TABLE_TABLE}; to fill the sink again, delete its row from waggle_checkpoint.`,
+          hint: `To fill the sink again, delete its row from waggle_checkpoint; to go on with an empty table (rows of before will be missing), delete the table's row from ${TABLE_TABLE}; then restart waggle.`,
         });
       database.exec(createStatement(table));
       database.prepare(`INSERT OR IGNORE INTO ${TABLE_TABLE} (relation, source) VALUES (?, ?)`).run(table.name, table.source);

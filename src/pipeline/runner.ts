@@ -133,7 +133,7 @@ export class SinkRunner {
       mkdirSync(stateDir, { recursive: true, mode: 0o700 });
       reader = LogReader.open(this.#options.logPath);
       const session = new SinkSession({
-        sink,
+        sink: withKnownErrors(sink),
         reader,
         head,
         rows,
@@ -151,7 +151,7 @@ export class SinkRunner {
       await this.#unlessAbandoned(session.run(stop), stop);
       return null;
     } catch (error) {
-      return sinkError(error);
+      return sessionError(error);
     } finally {
       await this.#close(stop);
       reader?.close();
@@ -210,6 +210,7 @@ export class SinkRunner {
     this.#failures = 0;
     this.#status.update({
       state: stateOf(progress.fill),
+      error: null,
       checkpoint: progress.checkpoint,
       fill: fillOf(progress.fill),
       applied: {
@@ -255,8 +256,34 @@ const fillOf = (cursor: FillCursor | null): SinkStatus['fill'] =>
     ? null
     : { table: cursor.tables[0] ?? '', tablesDone: cursor.total - cursor.tables.length, tablesTotal: cursor.total, rows: cursor.rows };
 
-const sinkError = (error: unknown): WaggleError =>
-  error instanceof WaggleError ? error : new WaggleError('SINK_FAILED', error instanceof Error ? error.message : String(error), { cause: error });
+/** The sink, with what its connector did not classify as SINK_FAILED. Everything else that a session throws is then not the sink's. */
+const withKnownErrors = (sink: Sink): Sink => ({
+  wants: sink.wants,
+  open: (context) => knownErrors(() => sink.open(context)),
+  apply: (batch) => knownErrors(() => sink.apply(batch)),
+  close: () => sink.close(),
+});
+
+const knownErrors = async <T>(call: () => Promise<T>): Promise<T> => {
+  try {
+    return await call();
+  } catch (error) {
+    throw error instanceof WaggleError ? error : failed(error);
+  }
+};
+
+/** Trying again does not mend what waggle itself cannot read or gets wrong; a system error (a directory, the log being busy) may pass. */
+const sessionError = (error: unknown): WaggleError => {
+  if (error instanceof WaggleError) return error;
+  if (!(error instanceof RangeError || error instanceof TypeError)) return failed(error);
+  return new WaggleError('STATE_CORRUPT', `the log cannot be read: ${error.message}`, {
+    cause: error,
+    hint: 'Restart waggle. If it stays, move the state directory away and start again (sinks are reconciled), and report the trace.',
+  });
+};
+
+const failed = (error: unknown): WaggleError =>
+  new WaggleError('SINK_FAILED', error instanceof Error ? error.message : String(error), { cause: error });
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

@@ -1,6 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { ChangeWriter } from '../../src/change/change-codec.ts';
+import { LoggedTransaction } from '../../src/log/logged-transaction.ts';
+import { LogReader } from '../../src/log/log-reader.ts';
 import { SinkStore } from '../../src/pipeline/sink-store.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { Random } from '../helpers/random.ts';
@@ -159,6 +161,51 @@ describe('errors', () => {
     await stop();
     equal(scene);
     expect(reading.get('test')).toMatchObject({ state: 'closed', lag: { changes: 0, seconds: 0 } });
+  });
+
+  test("what the sink's connector did not classify is tried again, whatever it is, and is forgotten when it has passed", async () => {
+    using scene = new RunnerScene();
+    scene.source.seed(new Random(8), 10);
+    let failures = 0;
+    scene.sink.fault = (call) => (call === 'apply' && failures++ < 2 ? new RangeError('of the driver') : null);
+    const { runner, stop } = scene.start();
+    await scene.until(runner, ({ state }) => state === 'retrying');
+    expect(runner.status.error).toMatchObject({ code: 'SINK_FAILED', message: 'of the driver' });
+    await scene.caughtUp(runner);
+    expect(runner.status.error).toBeNull();
+    await stop();
+    expect(scene.store.get('test')?.error).toBeNull();
+    equal(scene);
+  });
+
+  test.each([
+    ['a RangeError of the reader', new RangeError('Offset is outside the bounds of the DataView')],
+    ['a TypeError of the reader', new TypeError('x is not a function')],
+  ])('%s stops the sink with STATE_CORRUPT, also in the middle of a batch', async (_, error) => {
+    for (const place of ['transactionsAfter', 'changes'] as const) {
+      using scene = new RunnerScene();
+      const { runner, stop } = scene.start({ fill: false });
+      await scene.until(runner, ({ state }) => state === 'streaming');
+      const spy =
+        place === 'changes'
+          ? vi.spyOn(LoggedTransaction.prototype, 'changes').mockImplementation(() => {
+              throw error;
+            })
+          : vi.spyOn(LogReader.prototype, 'transactionsAfter').mockImplementation(() => {
+              throw error;
+            });
+      try {
+        scene.source.commit(new Random(9));
+        await scene.until(runner, ({ state }) => state === 'stopped' || state === 'retrying');
+        expect(runner.status).toMatchObject({ state: 'stopped', error: { code: 'STATE_CORRUPT' } });
+      } finally {
+        spy.mockRestore();
+      }
+      runner.resume();
+      await scene.caughtUp(runner);
+      await stop();
+      equal(scene);
+    }
   });
 
   test('a stopped sink ends at once and stays stopped for who asks', async () => {

@@ -36,7 +36,7 @@ const BACKOFF_MS = 5;
 const BACKOFF_MAX_MS = 1000;
 
 export interface BarrierHandOverOptions {
-  readonly maxWalBytes: number;
+  maxWalBytes(): number;
   readonly frameBytes: number;
 }
 
@@ -66,8 +66,7 @@ export class BarrierHandOver {
   run(header: WalIndexHeader, now: number): boolean {
     if (now < this.#notBefore) return false;
     const { spooler } = this.#hive;
-    const { maxWalBytes, frameBytes } = this.#options;
-    const fullness = (header.mxFrame * frameBytes) / maxWalBytes;
+    const fullness = (header.mxFrame * this.#options.frameBytes) / this.#options.maxWalBytes();
     const backlog = header.mxFrame - header.backfill;
     const lag = header.mxFrame - spooler.safe;
     if (fullness < 1 || (fullness < SHARE_UP_TO && now < this.#cheapFrom)) {

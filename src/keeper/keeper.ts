@@ -10,16 +10,19 @@
  *
  *     pinned ──pause: pin to the head, PASSIVE──► drained ──pin lands on slot 0──► armed ──reset──► empty ──frame──► left ──► pinned
  *
- * What it guarantees is in `PinPair` and `Ledger`; this class only decides when.
+ * What it guarantees is in `PinPair` and `Ledger`; this class only decides when. Whether a daemon is attached changes nothing of
+ * it: what nobody drains is spooled.
  */
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import { randomUUID } from 'node:crypto';
 import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
+import { formatSize } from '../support/units.ts';
 import { BarrierHandOver } from './barrier-hand-over.ts';
 import { openHive, type Opened } from './first-pin.ts';
 import { samePrint, type Fingerprint } from './hive-files.ts';
-import { writeLedgerFile } from './ledger-file.ts';
-import type { FromKeeper, KeeperOptions, KeeperStats, ToKeeper } from './protocol.ts';
+import { writeLedgerFile, type Dropped } from './ledger-file.ts';
+import type { FromCapture, FromKeeper, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped } from './protocol.ts';
 import { sleepMs } from './sleep.ts';
 import type { Salts } from './spool.ts';
 
@@ -40,12 +43,26 @@ const STATS_MS = 1000;
 const END_PATIENCE_MS = 200;
 const END_QUIET_MS = 40;
 
+type Send = (message: FromKeeper) => void;
+
 export class Keeper {
+  readonly id = randomUUID();
+  readonly startedAtMs = Date.now();
   readonly #options: KeeperOptions;
-  readonly #send: (message: FromKeeper) => void;
   readonly #hive: Opened;
+  #settings: KeeperSettings;
+  /** The attached daemon; its generation 1 is ours of number `base + 1`. `ready` was sent. */
+  #client: { readonly send: Send; readonly base: number } | null = null;
+  /** A daemon that waits for `ready`. */
+  #attaching: Send | null = null;
+  #aloneSince: number;
+  /** False: what the daemon of the start had taken could not be joined, and no daemon has dealt with that yet. */
+  #isProven: boolean;
+  /** What the next daemon must be told. */
+  #untold: WaggleError[] = [];
   readonly #handOver: BarrierHandOver;
   readonly #frameBytes: number;
+  #dropped: Dropped | null = null;
   #isHeld = true;
   #isHoldWanted = false;
   #isHurried = false;
@@ -62,33 +79,47 @@ export class Keeper {
   #statsAt = 0;
   #statsSent = '';
 
-  /** Opens the hive, takes the first pin and sends `ready`. Throws HIVE_… errors. */
-  constructor(options: KeeperOptions, send: (message: FromKeeper) => void) {
+  /** Opens the hive and takes the first pin. Throws HIVE_… errors. */
+  constructor(options: KeeperOptions) {
     this.#options = options;
-    let early: FromKeeper[] | null = [];
-    this.#send = (message) => void (early === null ? send(message) : early.push(message));
+    this.#settings = options;
     this.#hive = openHive(options, {
       ended: (generation, lastFrame) => this.#ended(generation, lastFrame),
       begun: (generation, salts) => this.#begun(generation, salts),
-      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#send({ type: 'spooled', generation, firstFrame, lastFrame, path }),
-      stuck: (error) => this.#send({ type: 'warning', error: error.toJSON() }),
+      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#tell(generation, { type: 'spooled', firstFrame, lastFrame, path }),
+      stuck: (error) => this.#warn(error),
+      spoolLimitBytes: () => this.#settings.spoolBytes,
     });
-    const { pins, leftover, previous, proven, ledger, files } = this.#hive;
+    const { pins, proven, dropped, ledger, files } = this.#hive;
     this.#frameBytes = files.pageSize + FRAME_HEADER_BYTES;
-    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: options.maxWalBytes, frameBytes: this.#frameBytes });
+    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: () => this.#settings.maxWalBytes, frameBytes: this.#frameBytes });
     this.#lastSeen = pins.at;
-    this.#lastFrameAt = performance.now();
+    this.#lastFrameAt = this.#aloneSince = performance.now();
+    this.#isProven = proven;
+    if (dropped !== null) this.#untold.push(toldLater(dropped));
     if (ledger.salts !== null) this.#writeLedger();
-    const { salt1, salt2, mxFrame } = pins.at;
-    send({ type: 'ready', pid: process.pid, salt1, salt2, mxFrame, complete: pins.slot === 'zero', proven, leftover, previous });
-    for (const message of early) send(message);
-    early = null;
   }
 
-  receive(message: Exclude<ToKeeper, { type: 'stop' }>): void {
+  /** `ready` follows from `tick`, as soon as the pin stands where its place is known. */
+  attach(send: Send, settings: KeeperSettings): void {
+    this.#settings = settings;
+    this.#attaching = send;
+  }
+
+  /** The daemon has gone, or has let go. */
+  detach(): void {
+    this.#client = null;
+    this.#attaching = null;
+    this.#isHoldWanted = false;
+    this.#isHeld = false;
+    this.#aloneSince = performance.now();
+  }
+
+  receive(message: FromCapture): void {
+    const base = this.#client?.base ?? 0;
     switch (message.type) {
       case 'drained':
-        this.#hive.spooler.drained(message.generation, message.frame);
+        this.#hive.spooler.drained(base + message.generation, message.frame);
         return;
       case 'hold':
         this.#isHoldWanted = true;
@@ -96,6 +127,9 @@ export class Keeper {
       case 'release':
         this.#isHeld = false;
         this.#isHoldWanted = false;
+        // The daemon stands at the pin now, whatever was before.
+        this.#isProven = true;
+        this.#hive.spooler.isFull = false;
     }
   }
 
@@ -113,6 +147,7 @@ export class Keeper {
     this.#lastSeen = header;
     const quietMs = now - this.#lastFrameAt;
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);
+    if (this.#attaching !== null) this.#answerAttach(this.#attaching, header);
     if (this.#isHoldWanted) this.#hold(header);
     if (!this.#isHeld) this.#work(header, quietMs, now);
     this.#noteFrozen();
@@ -126,15 +161,43 @@ export class Keeper {
     return performance.now() - this.#lastFrameAt > 100;
   }
 
+  /** Why the pin must be dropped now rather than fill the application's disk or wait for ever; null: it need not. */
+  get dropReason(): string | null {
+    const { spooler } = this.#hive;
+    const { spoolBytes, patienceMs } = this.#settings;
+    const limit = `the spool's limit of ${formatSize(spoolBytes)} is reached (keeper.spool)`;
+    if (this.#isHeld) return null;
+    if (spooler.isFull) return limit;
+    const unsafeBytes = (this.#lastSeen.mxFrame - spooler.safe) * this.#frameBytes;
+    if (spooler.isStuck && spooler.heldBytes + unsafeBytes > spoolBytes) return limit;
+    if (this.#patienceLeftMs() === 0) return `no daemon came for ${Math.round(patienceMs / 1000)} s (keeper.patience)`;
+    return null;
+  }
+
+  #patienceLeftMs(): number | null {
+    if (this.#client !== null || this.#attaching !== null) return null;
+    return Math.max(0, this.#settings.patienceMs - (performance.now() - this.#aloneSince));
+  }
+
+  /** The last act of a keeper that lets go of the hive by itself: ends in order, as far as that goes, and leaves a note. Gives what to tell. */
+  drop(reason: string): WaggleError {
+    const dropped = { atMs: Date.now(), reason };
+    this.#dropped = dropped;
+    this.#writeLedger();
+    this.end();
+    return new WaggleError('PIN_LOST', `the keeper lets go of the hive: ${reason}`);
+  }
+
   /**
    * Orderly end: spools what capture has not taken and closes the connections (the last one to close deletes the WAL). If
-   * the application is silent, everything is put into the database file before. True if that was possible and the next
+   * the application is silent, everything is put into the database file before. `clean` if that was possible and the next
    * keeper can prove it. If frames could not be made safe the connections stay open, and the process must be killed
    * rather than exit: closing as the last one would delete them.
    */
-  end(): boolean {
-    const { files, checkpointer, barrier, pinConnections, pins, spooler, observe } = this.#hive;
-    if (files.findReplaced() !== null) return false;
+  end(): Stopped {
+    const { files, checkpointer, barrier, pinConnections, pins, spooler, observe, ledger } = this.#hive;
+    const at = (): Pick<Stopped, 'generation' | 'frame'> => ({ generation: ledger.generation - (this.#client?.base ?? 0), frame: ledger.lastFrame });
+    if (files.findReplaced() !== null) return { clean: false, print: null, ...at() };
     let isPrinted = false;
     const start = performance.now();
     let lastFrameAt = this.#lastFrameAt;
@@ -156,13 +219,53 @@ export class Keeper {
     }
     const print = files.fingerprint();
     const last = observe();
-    if (last === null || !spooler.spoolTo(last.mxFrame, Infinity)) return false;
+    if (last === null || !spooler.spoolTo(last.mxFrame, Infinity)) return { clean: false, print: null, ...at() };
     for (const connection of [barrier, checkpointer]) connection.close();
     for (const pin of pinConnections) {
       pin.end();
       pin.close();
     }
-    return isPrinted && last.mxFrame === last.backfill && samePrint(print, files.fingerprint());
+    const clean = isPrinted && last.mxFrame === last.backfill && samePrint(print, files.fingerprint());
+    return { clean, print: clean ? print : null, ...at() };
+  }
+
+  /**
+   * Stands still for another keeper: pinned, with a ledger on disk that joins whatever follows. True once that holds; then
+   * `tick` must not be called until it is to go on.
+   */
+  standStill(): boolean {
+    const { pins, spooler, observe } = this.#hive;
+    const header = observe();
+    if (header === null) return false;
+    if (header.backfill < header.mxFrame) {
+      // On a mark nothing is reset: the generation that the ledger names is the one that will be found.
+      if ((pins.slot !== 'mark' || pins.isOld(header)) && pins.move() !== 'moved') return false;
+      if (pins.slot !== 'mark') return false;
+      this.#writeLedger();
+      return true;
+    }
+    // On slot 0 one reset is possible: only the file's print proves that there was no other.
+    if (pins.slot === 'zero' && !pins.isOld(header)) return this.#writeLedger();
+    if (spooler.spoolTo(header.mxFrame, Infinity)) pins.move();
+    return false;
+  }
+
+  status(): KeeperStatus {
+    const { ledger, spooler } = this.#hive;
+    const spooled = spooler.segments.reduce((sum, { firstFrame, lastFrame }) => sum + lastFrame - firstFrame + 1, 0);
+    return {
+      pid: process.pid,
+      startedAtMs: this.startedAtMs,
+      attached: this.#client !== null,
+      generation: ledger.generation,
+      salt1: ledger.salts?.salt1 ?? null,
+      salt2: ledger.salts?.salt2 ?? null,
+      lastFrame: ledger.lastFrame,
+      undrainedFrames: Math.max(0, ledger.lastFrame - spooler.safe) + spooled,
+      spool: { bytes: spooler.heldBytes, limitBytes: this.#settings.spoolBytes },
+      patienceLeftMs: this.#patienceLeftMs(),
+      stats: this.stats,
+    };
   }
 
   // --- what is due ---------------------------------------------------------------------------------------------
@@ -198,7 +301,7 @@ export class Keeper {
     }
     if (pins.slot !== 'zero') {
       // A writer that was preempted looks like a pause too: then a capture that lags catches up more cheaply than the spool is written.
-      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame * this.#frameBytes >= SPOOL_FROM * this.#options.maxWalBytes;
+      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame * this.#frameBytes >= SPOOL_FROM * this.#settings.maxWalBytes;
       if (spooler.safe < current.mxFrame && !(isLate && spooler.spoolTo(current.mxFrame, now))) return;
       if (pins.move() === 'moved' && pins.at.mxFrame >= HAND_OVER_FRAMES) this.#handOvers++;
     } else if (pins.isOld(current)) {
@@ -213,27 +316,53 @@ export class Keeper {
 
   /** Answers `hold` as soon as the pin stands where its place is known. */
   #hold(header: WalIndexHeader): void {
-    const { pins, ledger } = this.#hive;
-    if (!this.#isHeld) {
-      if (pins.slot === 'unknown' || (pins.slot === 'zero' && header.mxFrame > header.backfill)) {
-        if (pins.move() !== 'moved' || pins.slot === 'unknown') return;
-      } else if (pins.slot === 'mark' && pins.isOld(header)) pins.move();
-    }
+    if (!this.#isHeld && !this.#standAtPlace(header, false)) return;
     this.#isHoldWanted = false;
     this.#isHeld = true;
-    // After a reset the pin still stands on slot 0 of the generation before: nothing of the new one is in the file.
-    const { at } = pins;
-    const isBefore = at.mxFrame > 0 && (ledger.salts === null || at.salt1 !== ledger.salts.salt1 || at.salt2 !== ledger.salts.salt2);
-    const { salt1, salt2, sizePages } = at;
-    this.#send({
-      type: 'snapshot',
-      generation: ledger.generation,
-      salt1,
-      salt2,
-      mxFrame: isBefore ? 0 : at.mxFrame,
-      sizePages,
-      complete: pins.slot === 'zero',
+    const { ledger } = this.#hive;
+    const { sizePages } = this.#hive.pins.at;
+    this.#tell(ledger.generation, { type: 'snapshot', sizePages, ...this.#place() });
+  }
+
+  /** A daemon's position is never beyond the head of now: the pin must have got there. */
+  #answerAttach(send: Send, header: WalIndexHeader): void {
+    if (!this.#isHeld && !this.#standAtPlace(header, true)) return;
+    const { ledger, spooler, files } = this.#hive;
+    this.#attaching = null;
+    this.#isHeld = true;
+    this.#client = { send, base: ledger.generation - 1 };
+    const place = this.#place();
+    send({
+      type: 'ready',
+      pid: process.pid,
+      keeper: this.id,
+      number: ledger.generation,
+      print: files.fingerprint(),
+      proven: this.#isProven,
+      leftover: spooler.segments,
+      previous: ledger.previous,
+      ...place,
     });
+    if (place.mxFrame === 0 && ledger.salts !== null) this.#tell(ledger.generation, { type: 'begun', ...ledger.salts });
+    for (const error of this.#untold.splice(0)) this.#warn(error);
+    this.#statsSent = '';
+  }
+
+  /** False: not yet. `atHead`: an older mark will not do. */
+  #standAtPlace(header: WalIndexHeader, atHead: boolean): boolean {
+    const { pins } = this.#hive;
+    if (pins.slot === 'unknown' || (pins.slot === 'zero' && header.mxFrame > header.backfill))
+      return pins.move() === 'moved' && pins.slot !== 'unknown';
+    if (pins.slot === 'mark' && pins.isOld(header)) pins.move();
+    return !atHead || pins.slot !== 'mark' || pins.at.mxFrame >= header.mxFrame;
+  }
+
+  /** Where the pin stands. After a reset it is still on slot 0 of the generation before: nothing of the new one is in the file. */
+  #place(): { salt1: number; salt2: number; mxFrame: number; complete: boolean } {
+    const { pins, ledger } = this.#hive;
+    const { salt1, salt2, mxFrame } = pins.at;
+    const isBefore = mxFrame > 0 && (ledger.salts === null || salt1 !== ledger.salts.salt1 || salt2 !== ledger.salts.salt2);
+    return { salt1, salt2, mxFrame: isBefore ? 0 : mxFrame, complete: pins.slot === 'zero' };
   }
 
   #torn(now: number): number {
@@ -260,13 +389,24 @@ export class Keeper {
   // --- what is told --------------------------------------------------------------------------------------------
 
   #ended(generation: number, lastFrame: number): void {
-    this.#send({ type: 'generation', generation, lastFrame });
+    this.#tell(generation, { type: 'generation', lastFrame });
     this.#writeLedger();
   }
 
   #begun(generation: number, { salt1, salt2 }: Salts): void {
-    this.#send({ type: 'begun', generation, salt1, salt2 });
+    this.#tell(generation, { type: 'begun', salt1, salt2 });
     this.#writeLedger();
+  }
+
+  /** In the daemon's count; to nobody where none is attached: `ready` tells it later. */
+  #tell(generation: number, message: OfGeneration): void {
+    if (this.#client === null) return;
+    this.#client.send({ ...message, generation: generation - this.#client.base });
+  }
+
+  #warn(error: WaggleError): void {
+    if (this.#client === null) this.#untold = [...this.#untold.filter(({ code }) => code !== error.code), error];
+    else this.#client.send({ type: 'warning', error: error.toJSON() });
   }
 
   /** Gives whether the record also proves that the database file has everything and was not written since. */
@@ -284,7 +424,7 @@ export class Keeper {
         salts = null;
       }
     } else this.#untouchedWanted = false;
-    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched });
+    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched, dropped: this.#dropped });
     return untouched !== null;
   }
 
@@ -304,20 +444,30 @@ export class Keeper {
   }
 
   #sendStats(now: number): void {
-    if (now < this.#statsAt) return;
+    if (this.#client === null || now < this.#statsAt) return;
     this.#statsAt = now + STATS_MS;
     const { stats } = this;
     const text = JSON.stringify(stats);
     if (text === this.#statsSent) return;
     this.#statsSent = text;
-    this.#send({ type: 'stats', stats });
+    this.#client.send({ type: 'stats', stats });
   }
 
   /** 1 ms while frames come; slower and slower afterwards. 0: once the messages that are there were read. */
   #delay(header: WalIndexHeader, quietMs: number): number {
     if (this.#isHurried) return 0;
     if (quietMs < 100) return 1;
+    // A change notice comes sooner than the next look, where there are notices; without them a writer only pays some microseconds a commit.
     const isSettled = this.#hive.pins.slot === 'zero' && header.mxFrame === 0;
-    return Math.min(isSettled ? 100 : 20, Math.ceil(quietMs / 50));
+    return Math.min(isSettled ? IDENTITY_MS : 20, Math.ceil(quietMs / 50));
   }
 }
+
+/** What is told of a generation, without its number. */
+type Unnumbered<T> = T extends { readonly generation: number } ? Omit<T, 'generation'> : never;
+type OfGeneration = Unnumbered<Extract<FromKeeper, { type: 'begun' | 'generation' | 'spooled' | 'snapshot' }>>;
+
+const toldLater = ({ atMs, reason }: Dropped): WaggleError =>
+  new WaggleError('PIN_LOST', `the keeper let go of the hive at ${new Date(atMs).toISOString()}: ${reason}`, {
+    hint: 'What was committed after that comes as one recovered transaction, if the WAL was started over since.',
+  });

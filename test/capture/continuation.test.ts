@@ -28,6 +28,9 @@ const segment = (salts: Salts, firstFrame: number, lastFrame: number, previous: 
 const ready = (salts: Salts, mxFrame: number, parts: Partial<Ready> = {}): Ready => ({
   type: 'ready',
   pid: 1,
+  keeper: 'k',
+  number: 1,
+  print: null,
   ...salts,
   mxFrame,
   complete: false,

@@ -1,7 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { KeeperOptions } from '../../src/keeper/protocol.ts';
 import type { WriterOptions } from './counting-writer.ts';
 import { ProbeState, TailProbe, type ProbeOptions } from './tail-probe.ts';
 import { WriterProcess } from './writer-process.ts';
@@ -25,7 +24,7 @@ export class KeeperScene implements AsyncDisposable {
     return writer;
   }
 
-  async probe(options: Partial<KeeperOptions> & Partial<Pick<ProbeOptions, 'mayRead' | 'mayHaveGaps'>> = {}): Promise<TailProbe> {
+  async probe(options: Partial<Omit<ProbeOptions, 'state'>> = {}): Promise<TailProbe> {
     const probe = new TailProbe({ hive: this.hive, spoolDir: this.spoolDir, maxWalBytes: 4 << 20, state: this.state, ...options });
     this.#stack.use(probe);
     await until(() => probe.failure !== null || probe.messages.some((message) => message.type === 'ready'));

@@ -108,7 +108,7 @@ test('signals to the process group do not end it; it works from a worker thread'
     `const { parentPort, workerData } = require('node:worker_threads');
      import(workerData.client).then(({ KeeperClient }) => {
        const keeper = KeeperClient.start({ ...workerData.options, onMessage: (message) => parentPort.postMessage(message) });
-       parentPort.on('message', async () => { parentPort.postMessage({ type: 'end', clean: await keeper.stop() }); parentPort.close(); });
+       parentPort.on('message', async () => { parentPort.postMessage({ type: 'end', clean: (await keeper.stop())?.clean }); parentPort.close(); });
      });`,
     { eval: true, execArgv: [], workerData: { client, options: { hive: scene.hive, spoolDir: scene.spoolDir, maxWalBytes: 1 << 24, taken: null } } },
   );

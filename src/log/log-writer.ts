@@ -16,6 +16,7 @@ import { WaggleError } from '../support/errors.ts';
 import { type CaptureState, captureStateOf } from './capture-state.ts';
 import { CatalogDecoder, encodeCatalog } from './catalog-json.ts';
 import type { StateRow } from './log-format.ts';
+import { BlockWriter } from './block.ts';
 import { openLogFile } from './log-open.ts';
 import { type PruneLimits, type PruneResult, Retention } from './retention.ts';
 import { stateError } from './state-errors.ts';
@@ -75,10 +76,11 @@ export class LogWriter implements Disposable {
   readonly #retention: Retention;
   readonly #begin: Database.Statement<[]>;
   readonly #commit: Database.Statement<[]>;
-  readonly #insertTransaction: Database.Statement;
+  readonly #insertBlock: Database.Statement;
   readonly #insertPart: Database.Statement<[number, Buffer]>;
   readonly #insertCatalog: Database.Statement<[number, string]>;
   readonly #updateState: Database.Statement;
+  readonly #block = new BlockWriter();
   #row: StateRow;
   /** Estimate of the frames written since the last checkpoint. */
   #frames = 0;
@@ -91,9 +93,9 @@ export class LogWriter implements Disposable {
     this.#retention = new Retention(database);
     this.#begin = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
-    this.#insertTransaction = database.prepare(
-      `INSERT INTO transactions (last_seq, change_count, epoch, frame, timestamp_us, origin, recovered, catalog_version,
-         previous_catalog_version, part_count, first_part, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    this.#insertBlock = database.prepare(
+      `INSERT INTO blocks (last_seq, change_count, transaction_count, epoch, frame, timestamp_us, origin, recovered, catalog_version,
+         previous_catalog_version, part_count, first_part, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#insertPart = database.prepare('INSERT INTO parts (id, data) VALUES (?, ?)');
     this.#insertCatalog = database.prepare('INSERT INTO catalogs (version, json) VALUES (?, ?)');
@@ -222,7 +224,7 @@ export class LogWriter implements Disposable {
     const id = { log_id: randomUUID(), term: randomUUID() };
     try {
       this.#begin.run();
-      this.#database.exec('DELETE FROM transactions; DELETE FROM parts; DELETE FROM catalogs; DELETE FROM terms; DELETE FROM state;');
+      this.#database.exec('DELETE FROM blocks; DELETE FROM parts; DELETE FROM catalogs; DELETE FROM terms; DELETE FROM state;');
       this.#database
         .prepare("INSERT INTO state (id, log_id, term, head_seq, head_txid, base_seq, base_txid, next_part) VALUES (1, ?, ?, ?, '', ?, '', ?)")
         .run(id.log_id, id.term, head_seq, head_seq, next_part);
@@ -258,40 +260,44 @@ export class LogWriter implements Disposable {
 
   #write(batch: LogBatch, before: StateRow): StateRow {
     for (const catalog of batch.catalogs) this.#insertCatalog.run(catalog.version, encodeCatalog(catalog));
-    let { head_seq, head_txid, next_part } = before;
+    let { head_seq, next_part } = before;
     let bytes = 0;
+    let newest: LogTransaction | null = null;
+    /** The last transaction of the open block. */
+    let last: LogTransaction | null = null;
+    const block = this.#block;
+    block.clear();
+    const close = (): void => {
+      if (last === null) return;
+      const data = block.bytes();
+      this.#insert(head_seq, last, { changeCount: block.changeCount, transactionCount: block.transactionCount, firstPart: null, data });
+      bytes += ROW_BYTES + data.length;
+      block.clear();
+      last = null;
+    };
     for (const transaction of batch.transactions) {
-      if (transaction.changeCount === 0) continue;
-      const { parts, catalogVersion, previousCatalogVersion } = transaction;
-      let firstPart: number | null = null;
-      if (parts.length > 1) {
-        firstPart = next_part;
-        for (const part of parts) this.#insertPart.run(next_part++, partBytes(part));
+      const { changeCount, parts } = transaction;
+      if (changeCount === 0) continue;
+      if (last !== null && (block.isFull || parts.length > 1 || !canShareBlock(last, transaction))) close();
+      head_seq += changeCount;
+      newest = transaction;
+      if (parts.length === 1) {
+        block.add(transaction, partBytes(parts[0]!));
+        last = transaction;
+        continue;
       }
-      head_seq += transaction.changeCount;
-      head_txid = `${transaction.epoch}:${transaction.frame}`;
-      this.#insertTransaction.run(
-        head_seq,
-        transaction.changeCount,
-        transaction.epoch,
-        transaction.frame,
-        transaction.timestampUs,
-        transaction.origin,
-        transaction.recovered ? 1 : 0,
-        catalogVersion,
-        previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
-        parts.length,
-        firstPart,
-        firstPart === null ? partBytes(parts[0]!) : null,
-      );
-      for (const part of parts) bytes += part.length;
-      bytes += ROW_BYTES;
+      this.#insert(head_seq, transaction, { changeCount, transactionCount: 1, firstPart: next_part, data: null });
+      for (const part of parts) {
+        this.#insertPart.run(next_part++, partBytes(part));
+        bytes += ROW_BYTES + part.length;
+      }
     }
+    close();
     const after: StateRow = {
       ...before,
       ...batch.position,
       head_seq,
-      head_txid,
+      head_txid: newest === null ? before.head_txid : txidOf(newest),
       next_part,
       batch_id: batch.batchId,
       catalog_version: batch.catalogVersion,
@@ -301,6 +307,30 @@ export class LogWriter implements Disposable {
     this.#writeState(after, before);
     this.#frames += 3 + Math.ceil(bytes / 4000);
     return after;
+  }
+
+  /** `last`: the block's last transaction. */
+  #insert(
+    lastSeq: number,
+    last: LogTransaction,
+    block: { changeCount: number; transactionCount: number; firstPart: number | null; data: Buffer | null },
+  ): void {
+    const { catalogVersion, previousCatalogVersion } = last;
+    this.#insertBlock.run(
+      lastSeq,
+      block.changeCount,
+      block.transactionCount,
+      last.epoch,
+      last.frame,
+      last.timestampUs,
+      last.origin,
+      last.recovered ? 1 : 0,
+      catalogVersion,
+      previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
+      last.parts.length,
+      block.firstPart,
+      block.data,
+    );
   }
 
   #writeState(after: StateRow, before: StateRow): void {
@@ -348,3 +378,12 @@ export class LogWriter implements Disposable {
     }
   }
 }
+
+const txidOf = ({ epoch, frame }: LogTransaction): string => `${epoch}:${frame}`;
+
+/** Everything that a block says once is the same for both. */
+const canShareBlock = (a: LogTransaction, b: LogTransaction): boolean =>
+  a.catalogVersion === b.catalogVersion &&
+  a.previousCatalogVersion === b.previousCatalogVersion &&
+  a.origin === b.origin &&
+  a.recovered === b.recovered;

@@ -9,17 +9,17 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync } from 'node:fs';
 import type Database from 'better-sqlite3';
-import { type Part, partBytes } from '../change/change-codec.ts';
+import { partBytes } from '../change/change-codec.ts';
 import type { Position } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import { type CaptureState, captureStateOf } from './capture-state.ts';
 import { CatalogDecoder, encodeCatalog } from './catalog-json.ts';
 import type { StateRow } from './log-format.ts';
-import { BlockWriter } from './block.ts';
 import { openLogFile } from './log-open.ts';
 import { type PruneLimits, type PruneResult, Retention } from './retention.ts';
 import { stateError } from './state-errors.ts';
+import type { Block, TransactionBatch } from './transaction-batch.ts';
 
 export interface LogWriterOptions {
   /** Path of log.db; its directory exists. */
@@ -27,23 +27,6 @@ export interface LogWriterOptions {
   readonly durability: 'os' | 'fsync';
   /** The hive that the log belongs to, by its resolved path. */
   readonly hive: { readonly path: string };
-}
-
-/** One committed transaction as capture hands it over. */
-export interface LogTransaction {
-  readonly epoch: number;
-  readonly frame: number;
-  /** When the commit was seen, microseconds since 1970. */
-  readonly timestampUs: number;
-  readonly origin: string | null;
-  readonly recovered: boolean;
-  /** Changes in `parts`. 0: the transaction is not stored. */
-  readonly changeCount: number;
-  /** As `ChangeWriter.parts()` gives them. */
-  readonly parts: readonly Part[];
-  readonly catalogVersion: number;
-  /** Differs from `catalogVersion` where the transaction changed the schema. */
-  readonly previousCatalogVersion: number;
 }
 
 export interface LogBatch {
@@ -58,7 +41,7 @@ export interface LogBatch {
   readonly clean?: string | null;
   /** Versions that the log does not have yet. */
   readonly catalogs: readonly Catalog[];
-  readonly transactions: readonly LogTransaction[];
+  readonly transactions: TransactionBatch;
 }
 
 /** Frames in the log's own WAL after which `append` checkpoints it, and after which it insists on a restart. */
@@ -80,7 +63,6 @@ export class LogWriter implements Disposable {
   readonly #insertPart: Database.Statement<[number, Buffer]>;
   readonly #insertCatalog: Database.Statement<[number, string]>;
   readonly #updateState: Database.Statement;
-  readonly #block = new BlockWriter();
   #row: StateRow;
   /** Estimate of the frames written since the last checkpoint. */
   #frames = 0;
@@ -260,44 +242,23 @@ export class LogWriter implements Disposable {
 
   #write(batch: LogBatch, before: StateRow): StateRow {
     for (const catalog of batch.catalogs) this.#insertCatalog.run(catalog.version, encodeCatalog(catalog));
-    let { head_seq, next_part } = before;
+    let { head_seq, head_txid, next_part } = before;
     let bytes = 0;
-    let newest: LogTransaction | null = null;
-    /** The last transaction of the open block. */
-    let last: LogTransaction | null = null;
-    const block = this.#block;
-    block.clear();
-    const close = (): void => {
-      if (last === null) return;
-      const data = block.bytes();
-      this.#insert(head_seq, last, { changeCount: block.changeCount, transactionCount: block.transactionCount, firstPart: null, data });
-      bytes += ROW_BYTES + data.length;
-      block.clear();
-      last = null;
-    };
-    for (const transaction of batch.transactions) {
-      const { changeCount, parts } = transaction;
-      if (changeCount === 0) continue;
-      if (last !== null && (block.isFull || parts.length > 1 || !canShareBlock(last, transaction))) close();
-      head_seq += changeCount;
-      newest = transaction;
-      if (parts.length === 1) {
-        block.add(transaction, partBytes(parts[0]!));
-        last = transaction;
-        continue;
-      }
-      this.#insert(head_seq, transaction, { changeCount, transactionCount: 1, firstPart: next_part, data: null });
-      for (const part of parts) {
+    for (const block of batch.transactions.blocks()) {
+      head_seq += block.changeCount;
+      head_txid = `${block.last.epoch}:${block.last.frame}`;
+      this.#insert(block, head_seq, next_part);
+      bytes += ROW_BYTES + (block.data?.length ?? 0);
+      for (const part of block.parts) {
         this.#insertPart.run(next_part++, partBytes(part));
         bytes += ROW_BYTES + part.length;
       }
     }
-    close();
     const after: StateRow = {
       ...before,
       ...batch.position,
       head_seq,
-      head_txid: newest === null ? before.head_txid : txidOf(newest),
+      head_txid,
       next_part,
       batch_id: batch.batchId,
       catalog_version: batch.catalogVersion,
@@ -309,17 +270,12 @@ export class LogWriter implements Disposable {
     return after;
   }
 
-  /** `last`: the block's last transaction. */
-  #insert(
-    lastSeq: number,
-    last: LogTransaction,
-    block: { changeCount: number; transactionCount: number; firstPart: number | null; data: Buffer | null },
-  ): void {
+  #insert({ changeCount, transactionCount, last, data, parts }: Block, lastSeq: number, firstPart: number): void {
     const { catalogVersion, previousCatalogVersion } = last;
     this.#insertBlock.run(
       lastSeq,
-      block.changeCount,
-      block.transactionCount,
+      changeCount,
+      transactionCount,
       last.epoch,
       last.frame,
       last.timestampUs,
@@ -327,9 +283,9 @@ export class LogWriter implements Disposable {
       last.recovered ? 1 : 0,
       catalogVersion,
       previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
-      last.parts.length,
-      block.firstPart,
-      block.data,
+      parts.length,
+      data === null ? firstPart : null,
+      data,
     );
   }
 
@@ -378,12 +334,3 @@ export class LogWriter implements Disposable {
     }
   }
 }
-
-const txidOf = ({ epoch, frame }: LogTransaction): string => `${epoch}:${frame}`;
-
-/** Everything that a block says once is the same for both. */
-const canShareBlock = (a: LogTransaction, b: LogTransaction): boolean =>
-  a.catalogVersion === b.catalogVersion &&
-  a.previousCatalogVersion === b.previousCatalogVersion &&
-  a.origin === b.origin &&
-  a.recovered === b.recovered;

@@ -11,7 +11,8 @@ import { mirrorSnapshot } from '../src/capture/recovery.ts';
 import { HiveSnapshot } from '../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../src/hive/wal-index-reader.ts';
 import { WalTail } from '../src/hive/wal-tail.ts';
-import { LogWriter, type LogTransaction } from '../src/log/log-writer.ts';
+import { LogWriter } from '../src/log/log-writer.ts';
+import { TransactionBatch } from '../src/log/transaction-batch.ts';
 import { openShape, prepareShape, type Shape } from './shapes.ts';
 
 export interface DecodeResult {
@@ -49,7 +50,14 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
     const replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
     const { salt1, salt2, mxFrame } = header;
     const position = { epoch: 1, frame: mxFrame, salt1, salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
-    log.append({ batchId: 1, position, sizePages: mirror.sizePages, catalogVersion: 1, catalogs: [replica.schema.catalog], transactions: [] });
+    log.append({
+      batchId: 1,
+      position,
+      sizePages: mirror.sizePages,
+      catalogVersion: 1,
+      catalogs: [replica.schema.catalog],
+      transactions: new TransactionBatch(),
+    });
 
     let rows = 0;
     const started = performance.now();
@@ -58,12 +66,13 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
     const cpu = process.cpuUsage();
 
     using tail = new WalTail({ hive, pageSize: header.pageSize, position, generation: 1 });
-    let batchId = 1;
-    for (let found = tail.read(2 << 20); found.length > 0; found = tail.read(2 << 20)) {
-      const batch: LogTransaction[] = [];
-      for (const transaction of found) {
+    const batch = new TransactionBatch();
+    for (let batchId = 2; ; batchId += 1) {
+      let transaction = tail.next(2 << 20);
+      if (transaction === null) break;
+      for (; transaction !== null; transaction = tail.next(2 << 20)) {
         const { changes } = replica.apply(transaction);
-        batch.push({
+        batch.add({
           epoch: 1,
           frame: transaction.frame,
           timestampUs: 0,
@@ -75,9 +84,9 @@ export const runDecode = async (shape: Shape, transactions: number): Promise<Dec
           previousCatalogVersion: 1,
         });
       }
-      batchId += 1;
       mirror.commit(batchId);
       log.append({ batchId, position: tail.position, sizePages: mirror.sizePages, catalogVersion: 1, catalogs: [], transactions: batch });
+      batch.clear();
       await mirror.afterLogCommit();
     }
     const captured = performance.now();

@@ -14,7 +14,8 @@ import { WalTail } from '../hive/wal-tail.ts';
 import { FramesMoved, type WalTransaction } from '../hive/wal-transaction.ts';
 import { KeeperClient } from '../keeper/keeper-client.ts';
 import type { FromKeeper, KeeperStats } from '../keeper/protocol.ts';
-import type { LogTransaction, LogWriter } from '../log/log-writer.ts';
+import type { LogWriter } from '../log/log-writer.ts';
+import { type LogTransaction, TransactionBatch } from '../log/transaction-batch.ts';
 import { Mirror, type MirrorOptions } from '../mirror/mirror.ts';
 import { type Part, PART_BYTES, partBytes } from '../change/change-codec.ts';
 import type { TransactionChanges } from '../diff/transaction-diff.ts';
@@ -52,6 +53,7 @@ export class CaptureSession implements AsyncDisposable {
   readonly #options: SessionOptions;
   readonly #link: KeeperLink;
   readonly #tail: WalTail;
+  readonly #batch = new PendingBatch();
   #replica: Replica;
   /** The replica is ahead of the log: a step is under way, or ended in the middle. */
   #isAhead = false;
@@ -116,40 +118,33 @@ export class CaptureSession implements AsyncDisposable {
 
   /** Takes what there is, one batch. Returns the number of transactions taken. */
   async step(): Promise<number> {
-    let found: WalTransaction[];
-    found = this.#tail.read(BATCH_BYTES);
-    if (found.length === 0) {
-      this.#tellDrained();
-      return 0;
-    }
-    const batch = new PendingBatch();
-    this.#isAhead = true;
-    for (const transaction of found) {
-      if (transaction.images === null) {
-        await this.#commit(batch, this.#positionBefore(transaction, found));
-        await this.#takeLarge(transaction);
-      } else {
-        batch.add(transaction, await this.#applyOrKeep(transaction, { batch, found }));
-      }
-    }
-    await this.#commit(batch, this.#tail.position);
-    this.#isAhead = false;
-    this.#tail.forgetSpooled();
-    this.#tellDrained();
-    return found.length;
-  }
-
-  /** A transaction that cannot be taken does not take those before it along: they are logged first. */
-  async #applyOrKeep(
-    transaction: WalTransaction,
-    { batch, found }: { batch: PendingBatch; found: readonly WalTransaction[] },
-  ): Promise<TransactionChanges> {
+    const batch = this.#batch;
+    batch.begin();
+    let taken = 0;
     try {
-      return await this.#apply(transaction);
+      for (let next = this.#tail.next(BATCH_BYTES); next !== null; next = this.#tail.next(BATCH_BYTES)) {
+        this.#isAhead = true;
+        if (next.isResident) {
+          const applied = this.#apply(next);
+          batch.add(next, applied instanceof Promise ? await applied : applied);
+        } else {
+          await this.#commit();
+          await this.#takeLarge(next);
+        }
+        taken += 1;
+      }
     } catch (error) {
-      await this.#commit(batch, this.#positionBefore(transaction, found));
+      // A transaction that cannot be taken does not take those before it along.
+      await this.#commit();
       throw error;
     }
+    if (taken > 0) {
+      await this.#commit();
+      this.#isAhead = false;
+      this.#tail.forgetSpooled();
+    }
+    this.#tellDrained();
+    return taken;
   }
 
   /** Nothing that is committed now is left to take. */
@@ -178,62 +173,65 @@ export class CaptureSession implements AsyncDisposable {
     return null;
   }
 
-  #positionBefore(transaction: WalTransaction, found: readonly WalTransaction[]): Position {
-    const before = found[found.indexOf(transaction) - 1];
-    return before === undefined ? this.#options.log.state()!.position : positionOf(before);
-  }
-
-  async #commit(batch: PendingBatch, position: Position): Promise<void> {
+  async #commit(): Promise<void> {
+    const batch = this.#batch;
     if (batch.isEmpty) return;
-    const { log } = this.#options;
-    const { mirror } = this.#replica;
-    const batchId = log.state()!.batchId + 1;
-    await this.#whileFull(() => mirror.commit(batchId));
-    await this.#append(batch, position, batchId);
+    const batchId = this.#options.log.state()!.batchId + 1;
+    await this.#whileFull(() => this.#replica.mirror.commit(batchId));
+    await this.#append(batchId);
   }
 
-  async #append(batch: PendingBatch, position: Position, batchId: number): Promise<void> {
+  async #append(batchId: number): Promise<void> {
     const { log } = this.#options;
     const { mirror, schema } = this.#replica;
+    const { position, catalogs, transactions } = this.#batch;
     const catalogVersion = schema.catalog.version;
-    await this.#whileFull(() =>
-      log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs: batch.catalogs, transactions: batch.transactions }),
-    );
-    batch.clear();
+    await this.#whileFull(() => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion, catalogs, transactions }));
+    this.#batch.clear();
     this.#options.spill.clear();
     await this.#whileFull(() => mirror.afterLogCommit());
   }
 
-  /** The changes of a transaction. What can pass while it is being compared is waited for; the replica then begins again from the mirror. */
-  async #apply(transaction: WalTransaction): Promise<TransactionChanges> {
+  /** The changes of a transaction; a promise only where something has to be waited for. */
+  #apply(transaction: WalTransaction): TransactionChanges | Promise<TransactionChanges> {
+    try {
+      return this.#replica.apply(transaction);
+    } catch (error) {
+      return this.#applyAgain(transaction, error);
+    }
+  }
+
+  /** What can pass while a transaction is being compared is waited for; the replica then begins again from the mirror. */
+  async #applyAgain(transaction: WalTransaction, first: unknown): Promise<TransactionChanges> {
     const { captured, spill, warn, isStopping } = this.#options;
-    for (let told = false; ;) {
+    let told = false;
+    for (let error = first; ;) {
+      const full = asDiskFull(error);
+      if (full === null && !(error instanceof FramesMoved)) throw error;
+      if (full !== null && isStopping()) throw full;
+      if (full !== null && !told) warn(full);
+      told ||= full !== null;
+      await (full === null ? this.#framesTold() : nextTurn(FULL_RETRY_MS));
+      const { mirror, schema } = this.#replica;
+      this.#replica = Replica.read(mirror, { captured, known: schema.catalog, firstVersion: schema.catalog.version, spill });
       try {
         return this.#replica.apply(transaction);
-      } catch (error) {
-        const full = asDiskFull(error);
-        if (full === null && !(error instanceof FramesMoved)) throw error;
-        if (full !== null && isStopping()) throw full;
-        if (full !== null && !told) warn(full);
-        told ||= full !== null;
-        await (full === null ? this.#framesTold() : nextTurn(FULL_RETRY_MS));
-        const { mirror, schema } = this.#replica;
-        this.#replica = Replica.read(mirror, { captured, known: schema.catalog, firstVersion: schema.catalog.version, spill });
+      } catch (again) {
+        error = again;
       }
     }
   }
 
   /** A transaction that does not fit into memory: its images are read again from the WAL or the spool. */
   async #takeLarge(transaction: WalTransaction): Promise<void> {
-    const { log } = this.#options;
+    const changes = await this.#apply(transaction);
     const { mirror } = this.#replica;
-    const batchId = log.state()!.batchId + 1;
-    const batch = new PendingBatch();
-    batch.add(transaction, await this.#apply(transaction));
+    const batchId = this.#options.log.state()!.batchId + 1;
+    this.#batch.add(transaction, changes);
     await this.#whileFull(async () => {
       for (;;) {
         try {
-          mirror.commitLarge(batchId, transaction.pages, transaction.image, transaction.sizePages);
+          mirror.commitLarge(batchId, transaction.pages, (page) => transaction.image(page), transaction.sizePages);
           return;
         } catch (error) {
           if (!(error instanceof FramesMoved)) throw error;
@@ -241,7 +239,7 @@ export class CaptureSession implements AsyncDisposable {
         }
       }
     });
-    await this.#append(batch, positionOf(transaction), batchId);
+    await this.#append(batchId);
   }
 
   /** Frames that moved: the keeper is handing over, has spooled them, and tells so in the next turn, or it has nothing more to tell. */
@@ -263,24 +261,39 @@ export class CaptureSession implements AsyncDisposable {
   }
 }
 
-/** The changes of some transactions on their way into the log. */
+/** Some transactions on their way into the log, and where they end. */
 class PendingBatch {
-  transactions: LogTransaction[] = [];
+  readonly transactions = new TransactionBatch();
   catalogs: Catalog[] = [];
-  #pages = 0;
+  isEmpty = true;
+  readonly #end = { epoch: 0, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
+  #seenUs = 0;
 
-  get isEmpty(): boolean {
-    return this.#pages === 0;
+  /** What is added from now on is seen now. */
+  begin(): void {
+    this.#seenUs = nowUs();
+  }
+
+  /** Behind the last transaction. */
+  get position(): Position {
+    return { ...this.#end };
   }
 
   add(transaction: WalTransaction, { changes, schema, previous }: TransactionChanges): void {
-    this.#pages += transaction.pages.length;
+    const end = this.#end;
+    end.epoch = transaction.epoch;
+    end.frame = transaction.frame;
+    end.salt1 = transaction.salt1;
+    end.salt2 = transaction.salt2;
+    end.checksum1 = transaction.checksum1;
+    end.checksum2 = transaction.checksum2;
+    this.isEmpty = false;
     if (schema !== previous) this.catalogs.push(schema.catalog);
     if (changes.count === 0) return;
-    this.transactions.push({
-      epoch: transaction.epoch,
-      frame: transaction.frame,
-      timestampUs: nowUs(),
+    this.transactions.add({
+      epoch: end.epoch,
+      frame: end.frame,
+      timestampUs: this.#seenUs,
       origin: null,
       recovered: false,
       changeCount: changes.count,
@@ -291,9 +304,9 @@ class PendingBatch {
   }
 
   clear(): void {
-    this.transactions = [];
+    this.transactions.clear();
     this.catalogs = [];
-    this.#pages = 0;
+    this.isEmpty = true;
   }
 }
 
@@ -362,7 +375,15 @@ const takeFirstState = async (options: SessionOptions, ready: Ready, epoch: numb
   const position = positionAt(ready, snapshot, epoch);
   const { catalog } = replica.schema;
   await retryWhileFull(
-    () => log.append({ batchId, position, sizePages: mirror.sizePages, catalogVersion: catalog.version, catalogs: [catalog], transactions: [] }),
+    () =>
+      log.append({
+        batchId,
+        position,
+        sizePages: mirror.sizePages,
+        catalogVersion: catalog.version,
+        catalogs: [catalog],
+        transactions: new TransactionBatch(),
+      }),
     options,
   );
   return { replica, position, generation: 1, beginning: 'first', continuation: null };
@@ -425,7 +446,7 @@ const applyFilter = async (options: SessionOptions, replica: Replica, position: 
           sizePages: mirror.sizePages,
           catalogVersion: schema.catalog.version,
           catalogs: [schema.catalog],
-          transactions: [transaction],
+          transactions: TransactionBatch.of(transaction),
         }),
       options,
     );
@@ -490,7 +511,15 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
   };
   const catalogs = schema === previous ? [] : [schema.catalog];
   await retryWhileFull(
-    () => log.append({ batchId, position, sizePages: set.sizePages, catalogVersion: schema.catalog.version, catalogs, transactions: [transaction] }),
+    () =>
+      log.append({
+        batchId,
+        position,
+        sizePages: set.sizePages,
+        catalogVersion: schema.catalog.version,
+        catalogs,
+        transactions: TransactionBatch.of(transaction),
+      }),
     options,
   );
   options.spill.clear();
@@ -510,15 +539,6 @@ const positionAt = (ready: Ready, snapshot: HiveSnapshot, epoch: number): Positi
   if (ready.mxFrame === 0) return { epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
   return { epoch, frame: ready.mxFrame, salt1: ready.salt1, salt2: ready.salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
 };
-
-const positionOf = ({ epoch, frame, salt1, salt2, checksum1, checksum2 }: WalTransaction): Position => ({
-  epoch,
-  frame,
-  salt1,
-  salt2,
-  checksum1,
-  checksum2,
-});
 
 const nowUs = (): number => Math.round((performance.timeOrigin + performance.now()) * 1000);
 

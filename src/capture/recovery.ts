@@ -17,5 +17,6 @@ export const findChangedPages = (mirror: Mirror, snapshot: HiveSnapshot): PageSe
   for (let page = 1; page <= snapshot.sizePages; page += 1) {
     if (page > mirror.sizePages || !mirror.page(page).equals(snapshot.page(page))) pages.push(page);
   }
-  return { sizePages: snapshot.sizePages, pages, images: null, image: (page) => snapshot.page(page) };
+  const changed = new Set(pages);
+  return { sizePages: snapshot.sizePages, pages, isResident: false, has: (page) => changed.has(page), image: (page) => snapshot.page(page) };
 };

@@ -22,9 +22,10 @@ export interface PageSet {
   readonly sizePages: number;
   /** Each once. */
   readonly pages: readonly number[];
-  /** All images, or null where they are too many to be kept. */
-  readonly images: ReadonlyMap<number, Buffer> | null;
-  readonly image: (page: number) => Buffer;
+  /** All images are in memory. False: they are too many to be kept, and an image is valid until the next call of `image`. */
+  readonly isResident: boolean;
+  has(page: number): boolean;
+  image(page: number): Buffer;
 }
 
 export class Replica {
@@ -78,14 +79,14 @@ export class Replica {
   refilter(captured: TableFilter): TransactionChanges | null {
     return this.#diff.refilter(
       captured,
-      this.#imagesOf({ sizePages: this.mirror.sizePages, pages: [], images: new Map(), image: (page) => this.mirror.page(page) }),
+      this.#imagesOf({ sizePages: this.mirror.sizePages, pages: [], isResident: true, has: () => false, image: (page) => this.mirror.page(page) }),
     );
   }
 
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
   apply(set: PageSet): TransactionChanges {
     const changes = this.#diff.diff(set.pages, this.#imagesOf(set));
-    if (set.images !== null) this.mirror.stage(set.images, set.sizePages);
+    if (set.isResident) this.mirror.stage(set.pages, (page) => set.image(page), set.sizePages);
     return changes;
   }
 
@@ -132,12 +133,11 @@ export class Replica {
 
   #imagesOf(set: PageSet): PageImages {
     const { mirror } = this;
-    const changed = set.images ?? new Set(set.pages);
-    if (changed.has(1)) this.#checkFormat(set.image(1));
+    if (set.has(1)) this.#checkFormat(set.image(1));
     return {
       oldPage: (page) => mirror.page(existing(page)),
-      newPage: (page) => (changed.has(page) ? set.image(page) : mirror.page(existing(page))),
-      isChanged: (page) => changed.has(page),
+      newPage: (page) => (set.has(page) ? set.image(page) : mirror.page(existing(page))),
+      isChanged: (page) => set.has(page),
       oldSizePages: mirror.sizePages,
       newSizePages: set.sizePages,
     };

@@ -11,12 +11,13 @@
  */
 import type { Position } from '../change/change.ts';
 import { openSpoolSegment, type SpoolReader } from '../keeper/spool.ts';
+import { readU32 } from '../sqlite/btree-page.ts';
 import { FRAME_HEADER_BYTES, frameChecksum } from '../sqlite/wal.ts';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import { WaggleError } from '../support/errors.ts';
 import { type FrameSource, WalFile } from './wal-file.ts';
 import { WalIndexReader } from './wal-index-reader.ts';
-import { FrameImages, RESIDENT_BYTES, type WalTransaction } from './wal-transaction.ts';
+import { FrameImages, OpenTransaction, RESIDENT_BYTES, type WalTransaction } from './wal-transaction.ts';
 
 export interface WalTailOptions {
   readonly hive: string;
@@ -40,14 +41,6 @@ interface Salts {
   readonly salt2: number;
 }
 
-/** Frames of a transaction whose commit frame has not been read yet. */
-interface OpenTransaction {
-  /** Newest image of each page; null once they are too many. */
-  images: Map<number, Buffer> | null;
-  /** Page numbers of its frames, in order. */
-  readonly pages: number[];
-}
-
 export class WalTail implements Disposable {
   readonly #hive: string;
   readonly #pageSize: number;
@@ -57,9 +50,9 @@ export class WalTail implements Disposable {
   #generation: number;
   #epoch: number;
   #salts: Salts | null;
-  /** Last frame read, committed or not yet. */
+  /** Last frame that was looked at, committed or not yet. */
   #read: number;
-  #taken: Position;
+  readonly #taken: { -readonly [Key in keyof Position]: Position[Key] };
   /** Last frame of the current generation, once the keeper has told. */
   #lastFrame: number | null = null;
   readonly #ends = new Map<number, number>();
@@ -68,11 +61,21 @@ export class WalTail implements Disposable {
   #spool: { frames: SpooledFrames; reader: SpoolReader } | null = null;
   /** Running checksum of frame `#read`, while every frame's checksum is followed; null: the wal-index vouches. */
   #running: { checksum1: number; checksum2: number } | null;
+  /** Frames that were read together, and how many of them were looked at. The views of their pages serve every chunk in this buffer. */
   #buffer: Buffer = Buffer.alloc(0);
+  #views: Buffer[] = [];
+  #frames = 0;
+  #seen = 0;
+  /** With the last frame of the chunk all that is committed has been looked at. */
+  #isUpToDate = false;
+  /** The batch has given a transaction. */
+  #hasGiven = false;
   #reopen = true;
   #bigEndian = false;
   readonly #frameHeader = Buffer.alloc(FRAME_HEADER_BYTES);
-  #open: OpenTransaction = { images: new Map(), pages: [] };
+  readonly #open: OpenTransaction;
+  /** `#open` was given and is done with. */
+  #isGiven = false;
 
   constructor(options: WalTailOptions) {
     const { hive, pageSize, position, generation } = options;
@@ -82,15 +85,21 @@ export class WalTail implements Disposable {
     this.#index = new WalIndexReader(hive);
     this.#generation = generation;
     this.#epoch = position.epoch;
-    this.#taken = position;
+    this.#taken = { ...position };
     this.#read = position.frame;
     this.#salts = position.frame === 0 ? null : { salt1: position.salt1, salt2: position.salt2 };
     this.#running = position.frame === 0 ? null : position;
+    const images = new FrameImages({
+      pageSize,
+      source: (frame) => (this.#lastFrame === null ? this.#wal : this.#spoolSource(frame)),
+      stillThere: () => this.#lastFrame !== null || this.#generationIsLive(),
+    });
+    this.#open = new OpenTransaction((page, frame) => images.image(page, frame));
   }
 
-  /** Behind the last transaction that `read` gave. */
+  /** Behind the last transaction that `next` gave. */
   get position(): Position {
-    return this.#taken;
+    return { ...this.#taken };
   }
 
   /** The keeper's number of the generation that `position` stands in. */
@@ -114,23 +123,27 @@ export class WalTail implements Disposable {
   }
 
   /**
-   * The next whole transactions, their images valid until the next call; as many as `maxBytes` of frames hold (at least one if one is there). Empty: nothing new, or the
-   * wal-index is being written, or the WAL was reset and the keeper has not told of it yet.
+   * The next transaction of a batch; null: the batch is over. A batch is what `maxBytes` of frames hold, at least one transaction if
+   * one is there; the call behind its end begins the next one, and only then its images are gone. Null at once: nothing new, or
+   * the wal-index is being written, or the WAL was reset and the keeper has not told of it yet.
    * Throws HIVE_CORRUPT where a checksum fails, PIN_LOST where frames that were there have gone.
    */
-  read(maxBytes: number): WalTransaction[] {
-    const found: WalTransaction[] = [];
-    while (found.length === 0) {
-      // A read that ended inside a transaction is gone on with, in this call or in the next.
-      this.#nextGenerations();
-      const ended = this.#lastFrame !== null;
-      const available = ended ? this.#lastFrame! : this.#committedFrames();
-      if (available === null || available <= this.#read) return found;
-      const count = Math.min(available - this.#read, Math.max(1, Math.floor(maxBytes / this.#frameBytes)));
-      if (!this.#readFrames(count, ended, found)) return found;
-      if (this.#read === available) this.#running = null;
+  next(maxBytes: number): WalTransaction | null {
+    if (this.#isGiven) {
+      this.#open.clear();
+      this.#isGiven = false;
     }
-    return found;
+    for (;;) {
+      if (this.#commits()) {
+        this.#isGiven = this.#hasGiven = true;
+        return this.#open;
+      }
+      // A chunk that ended inside a transaction is gone on with, in this batch if it has nothing else, or in the next.
+      if (this.#hasGiven || !this.#readChunk(maxBytes)) {
+        this.#hasGiven = false;
+        return null;
+      }
+    }
   }
 
   /**
@@ -162,7 +175,7 @@ export class WalTail implements Disposable {
       this.#begun.delete(this.#generation);
       this.#reopen = true;
       this.#running = null;
-      this.#taken = { epoch: this.#epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 };
+      Object.assign(this.#taken, { epoch: this.#epoch, frame: 0, salt1: 0, salt2: 0, checksum1: 0, checksum2: 0 });
       this.#lastFrame = this.#ends.get(this.#generation) ?? null;
       this.#ends.delete(this.#generation);
     }
@@ -205,26 +218,36 @@ export class WalTail implements Disposable {
     if (header !== null) this.#bigEndian = header.bigEndianChecksums;
   }
 
-  /** Reads the next `count` frames and appends the transactions that end in them. False: not to be had now. */
-  #readFrames(count: number, ended: boolean, found: WalTransaction[]): boolean {
+  /** Reads the next frames. False: there are none, or they are not to be had now. */
+  #readChunk(maxBytes: number): boolean {
+    this.#nextGenerations();
+    const ended = this.#lastFrame !== null;
+    const available = ended ? this.#lastFrame! : this.#committedFrames();
+    if (available === null || available <= this.#read) return false;
+    const count = Math.min(available - this.#read, Math.max(1, Math.floor(maxBytes / this.#frameBytes)));
     const first = this.#read + 1;
     const source = ended ? this.#spoolSource(first) : this.#wal;
     if (source === null) {
       throw new WaggleError('PIN_LOST', `frame ${first} of WAL generation ${this.#generation} is neither in the WAL nor in the spool`);
     }
     const take = ended ? Math.min(count, this.#spool!.frames.lastFrame - this.#read) : count;
-    const buffer = this.#chunk(take * this.#frameBytes);
+    const buffer = this.#makeRoom(take);
     if (!source.readFrames(first, take, buffer)) return false;
     if (!ended && !this.#generationIsLive()) return false;
     this.#salts ??= { salt1: buffer.readUInt32BE(8), salt2: buffer.readUInt32BE(12) };
-    this.#split(buffer, take, found);
+    this.#frames = take;
+    this.#seen = 0;
+    this.#isUpToDate = this.#read + take === available;
     return true;
   }
 
-  /** The buffer of the read before, unless an unfinished transaction still has views of it: fresh memory costs 1 µs a page. */
-  #chunk(bytes: number): Buffer {
-    const isFree = this.#open.images === null || this.#open.images.size === 0;
-    if (!isFree || this.#buffer.length < bytes) this.#buffer = Buffer.allocUnsafeSlow(Math.max(bytes, 64 * 1024));
+  /** The buffer of the chunk before, unless an unfinished transaction still has views of it: fresh memory costs 1 µs a page. */
+  #makeRoom(frames: number): Buffer {
+    const isFree = this.#open.isEmpty || !this.#open.isResident;
+    if (!isFree || this.#buffer.length < frames * this.#frameBytes) {
+      this.#buffer = Buffer.allocUnsafeSlow(Math.max(frames * this.#frameBytes, 64 * 1024));
+      this.#views = [];
+    }
     return this.#buffer;
   }
 
@@ -235,59 +258,49 @@ export class WalTail implements Disposable {
     return header !== 'uninitialised' && header.salt1 === this.#salts?.salt1 && header.salt2 === this.#salts.salt2;
   }
 
-  #split(buffer: Buffer, count: number, found: WalTransaction[]): void {
+  /** Goes on through the chunk, frame by frame, to the next one that commits. False: it holds no further one. */
+  #commits(): boolean {
+    const buffer = this.#buffer;
+    const open = this.#open;
     const salts = this.#salts!;
-    for (let index = 0; index < count; index += 1) {
-      const offset = index * this.#frameBytes;
+    while (this.#seen < this.#frames) {
+      const offset = this.#seen * this.#frameBytes;
       const frame = this.#read + 1;
-      if (buffer.readUInt32BE(offset + 8) !== salts.salt1 || buffer.readUInt32BE(offset + 12) !== salts.salt2) {
+      if (readU32(buffer, offset + 8) !== salts.salt1 || readU32(buffer, offset + 12) !== salts.salt2) {
         throw new WaggleError('HIVE_CORRUPT', `WAL frame ${frame} carries the salts of another generation`);
       }
       if (this.#running !== null) {
         this.#running = frameChecksum(buffer, offset, this.#pageSize, this.#bigEndian, this.#running);
-        if (this.#running.checksum1 !== buffer.readUInt32BE(offset + 16) || this.#running.checksum2 !== buffer.readUInt32BE(offset + 20)) {
+        if (this.#running.checksum1 !== readU32(buffer, offset + 16) || this.#running.checksum2 !== readU32(buffer, offset + 20)) {
           throw new WaggleError('HIVE_CORRUPT', `the checksum of WAL frame ${frame} is wrong`);
         }
       }
-      const page = buffer.readUInt32BE(offset);
-      const image = buffer.subarray(offset + FRAME_HEADER_BYTES, offset + this.#frameBytes);
-      this.#open.images?.set(page, image);
-      this.#open.pages.push(page);
+      const image = (this.#views[this.#seen] ??= buffer.subarray(offset + FRAME_HEADER_BYTES, offset + this.#frameBytes));
+      open.add(readU32(buffer, offset), image, frame);
+      this.#seen += 1;
       this.#read = frame;
-      const sizePages = buffer.readUInt32BE(offset + 4);
-      if (sizePages !== 0) found.push(this.#commit(frame, sizePages, buffer, offset));
+      const sizePages = readU32(buffer, offset + 4);
+      if (sizePages === 0) continue;
+      const taken = this.#taken;
+      taken.frame = open.frame = frame;
+      open.epoch = this.#epoch;
+      open.sizePages = sizePages;
+      taken.salt1 = open.salt1 = salts.salt1;
+      taken.salt2 = open.salt2 = salts.salt2;
+      taken.checksum1 = open.checksum1 = readU32(buffer, offset + 16);
+      taken.checksum2 = open.checksum2 = readU32(buffer, offset + 20);
+      this.#endChunk();
+      return true;
     }
-    if (this.#open.pages.length * this.#pageSize > RESIDENT_BYTES) this.#open.images = null;
+    this.#endChunk();
+    // Not before the end of a chunk: until then its buffer holds what is looked at.
+    if (open.isResident && open.pages.length * this.#pageSize > RESIDENT_BYTES) open.release();
+    return false;
   }
 
-  #commit(frame: number, sizePages: number, buffer: Buffer, offset: number): WalTransaction {
-    const { images, pages: written } = this.#open;
-    this.#open = { images: new Map(), pages: [] };
-    const checksum1 = buffer.readUInt32BE(offset + 16);
-    const checksum2 = buffer.readUInt32BE(offset + 20);
-    this.#taken = { epoch: this.#epoch, frame, ...this.#salts!, checksum1, checksum2 };
-    if (images === null) {
-      const frames = new Map(written.map((page, index) => [page, frame - written.length + 1 + index]));
-      return this.#transaction({ frame, sizePages, checksum1, checksum2, pages: [...frames.keys()], images, image: this.#largeImages(frames) });
-    }
-    const pages = images.size === written.length ? written : [...images.keys()];
-    const image = (page: number): Buffer => images.get(page)!;
-    return this.#transaction({ frame, sizePages, checksum1, checksum2, pages, images, image });
-  }
-
-  #transaction(parts: Omit<WalTransaction, 'epoch' | 'salt1' | 'salt2'>): WalTransaction {
-    const { salt1, salt2 } = this.#salts!;
-    return { epoch: this.#epoch, salt1, salt2, ...parts };
-  }
-
-  #largeImages(frames: ReadonlyMap<number, number>): (page: number) => Buffer {
-    const reader = new FrameImages({
-      frames,
-      pageSize: this.#pageSize,
-      source: (frame) => (this.#lastFrame === null ? this.#wal : this.#spoolSource(frame)),
-      stillThere: () => this.#lastFrame !== null || this.#generationIsLive(),
-    });
-    return (page) => reader.image(page);
+  /** From here on the wal-index vouches for every frame (rule above), if the tail has caught up. */
+  #endChunk(): void {
+    if (this.#seen === this.#frames && this.#isUpToDate) this.#running = null;
   }
 
   /** The spool segment that holds this frame of the current generation. */

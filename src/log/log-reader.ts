@@ -12,6 +12,7 @@ import type { Catalog } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import { type CaptureState, captureStateOf } from './capture-state.ts';
 import { CatalogDecoder } from './catalog-json.ts';
+import { BlockCursor } from './block.ts';
 import { LoggedTransaction } from './logged-transaction.ts';
 import type { StateRow } from './log-format.ts';
 import { readMeta } from './log-open.ts';
@@ -45,7 +46,7 @@ export interface ReadLimits {
 /** `exact`: the log goes on right behind the checkpoint. `pruned`: it did once. `unknown`: another log or another tail. */
 export type CheckpointMatch = 'exact' | 'unknown' | 'pruned';
 
-type TransactionRow = [
+type BlockRow = [
   lastSeq: number,
   changeCount: number,
   epoch: number,
@@ -65,7 +66,7 @@ export class LogReader implements Disposable {
   readonly #path: string;
   readonly #hive: string;
   readonly #state: Database.Statement<[], StateRow>;
-  readonly #after: Database.Statement<[number, number], TransactionRow>;
+  readonly #after: Database.Statement<[number, number], BlockRow>;
   readonly #part: Database.Statement<[number], Buffer>;
   readonly #atomic: <T>(read: () => T) => T;
   readonly #catalogs = new Map<number, Catalog>();
@@ -79,10 +80,10 @@ export class LogReader implements Disposable {
     this.#hive = String(readMeta(database, path).get('hive'));
     this.#state = database.prepare<[], StateRow>('SELECT * FROM state');
     this.#after = database
-      .prepare<[number, number], TransactionRow>(
+      .prepare<[number, number], BlockRow>(
         `SELECT last_seq, change_count, epoch, frame, timestamp_us, origin, recovered, catalog_version, previous_catalog_version,
            part_count, first_part, data
-         FROM transactions WHERE last_seq > ? ORDER BY last_seq LIMIT ?`,
+         FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT ?`,
       )
       .raw(true);
     this.#part = database.prepare<[number], Buffer>('SELECT data FROM parts WHERE id = ?').pluck(true);
@@ -157,9 +158,12 @@ export class LogReader implements Disposable {
       const transactions: LoggedTransaction[] = [];
       let bytes = 0;
       for (const row of this.#after.iterate(seq, maxTransactions)) {
-        transactions.push(this.#transaction(row));
-        bytes += row[11]?.length ?? 0;
-        if (bytes >= maxBytes) break;
+        for (const transaction of this.#transactions(row)) {
+          if (transaction.info.lastSeq <= seq) continue;
+          transactions.push(transaction);
+          bytes += transaction.inlineBytes;
+          if (bytes >= maxBytes || transactions.length === maxTransactions) return transactions;
+        }
       }
       return transactions;
     });
@@ -177,10 +181,11 @@ export class LogReader implements Disposable {
       if (term !== row.term && !this.#termCovers(term, seq)) return 'unknown';
       if (seq < row.base_seq) return 'pruned';
       if (seq === row.base_seq) return txid === row.base_txid ? 'exact' : 'unknown';
-      const found = this.#database
-        .prepare<[number], { txid: string }>("SELECT epoch || ':' || frame AS txid FROM transactions WHERE last_seq = ?")
-        .get(seq);
-      return found?.txid === txid ? 'exact' : 'unknown';
+      const block = this.#after.get(seq - 1, 1);
+      for (const { info } of block === undefined ? [] : this.#transactions(block)) {
+        if (info.lastSeq === seq) return info.txid === txid ? 'exact' : 'unknown';
+      }
+      return 'unknown';
     });
   }
 
@@ -197,27 +202,39 @@ export class LogReader implements Disposable {
     this.close();
   }
 
-  #transaction(row: TransactionRow): LoggedTransaction {
+  /** A block's transactions, in order. The changes of those that stand in the block itself are views of it. */
+  *#transactions(row: BlockRow): Generator<LoggedTransaction, void, undefined> {
     const [lastSeq, changeCount, epoch, frame, timestampUs, origin, recovered, version, previousVersion, partCount, firstPart, data] = row;
-    const info: TransactionInfo = {
-      txid: `${epoch}:${frame}`,
-      epoch,
-      frame,
-      firstSeq: lastSeq - changeCount + 1,
-      lastSeq,
-      timestampUs,
-      origin,
-      recovered: recovered === 1,
-    };
     const catalog = this.#catalog(version);
-    return new LoggedTransaction({
-      info,
-      catalog,
-      previousCatalog: previousVersion === null ? catalog : this.#catalog(previousVersion),
-      partCount,
-      inlineBytes: data?.length ?? 0,
-      readPart: (index) => data ?? this.#readPart((firstPart ?? 0) + index, info),
-    });
+    const shared = { origin, recovered: recovered === 1 };
+    const schema = { catalog, previousCatalog: previousVersion === null ? catalog : this.#catalog(previousVersion) };
+    let firstSeq = lastSeq - changeCount + 1;
+    if (data === null) {
+      const info: TransactionInfo = { txid: `${epoch}:${frame}`, epoch, frame, firstSeq, lastSeq, timestampUs, ...shared };
+      yield new LoggedTransaction({
+        info,
+        ...schema,
+        partCount,
+        inlineBytes: 0,
+        readPart: (index) => this.#readPart((firstPart ?? 0) + index, info),
+      });
+      return;
+    }
+    for (const entry = new BlockCursor(data); entry.next(); firstSeq += entry.changeCount) {
+      const changes = entry.changes();
+      const info: TransactionInfo = {
+        txid: `${entry.epoch}:${entry.frame}`,
+        epoch: entry.epoch,
+        frame: entry.frame,
+        firstSeq,
+        lastSeq: firstSeq + entry.changeCount - 1,
+        timestampUs: entry.timestampUs,
+        ...shared,
+      };
+      yield new LoggedTransaction({ info, ...schema, partCount: 1, inlineBytes: changes.length, readPart: () => changes });
+    }
+    if (firstSeq !== lastSeq + 1)
+      throw new WaggleError('STATE_CORRUPT', `a block of the log does not hold the ${changeCount} changes up to seq ${lastSeq}`);
   }
 
   #readPart(id: number, info: TransactionInfo): Buffer {

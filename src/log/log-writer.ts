@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync } from 'node:fs';
 import type Database from 'better-sqlite3';
-import { type Part, partBytes } from '../change/change-codec.ts';
+import { partBytes } from '../change/change-codec.ts';
 import type { Position } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -19,6 +19,7 @@ import type { StateRow } from './log-format.ts';
 import { openLogFile } from './log-open.ts';
 import { type PruneLimits, type PruneResult, Retention } from './retention.ts';
 import { stateError } from './state-errors.ts';
+import type { Block, TransactionBatch } from './transaction-batch.ts';
 
 export interface LogWriterOptions {
   /** Path of log.db; its directory exists. */
@@ -26,23 +27,6 @@ export interface LogWriterOptions {
   readonly durability: 'os' | 'fsync';
   /** The hive that the log belongs to, by its resolved path. */
   readonly hive: { readonly path: string };
-}
-
-/** One committed transaction as capture hands it over. */
-export interface LogTransaction {
-  readonly epoch: number;
-  readonly frame: number;
-  /** When the commit was seen, microseconds since 1970. */
-  readonly timestampUs: number;
-  readonly origin: string | null;
-  readonly recovered: boolean;
-  /** Changes in `parts`. 0: the transaction is not stored. */
-  readonly changeCount: number;
-  /** As `ChangeWriter.parts()` gives them. */
-  readonly parts: readonly Part[];
-  readonly catalogVersion: number;
-  /** Differs from `catalogVersion` where the transaction changed the schema. */
-  readonly previousCatalogVersion: number;
 }
 
 export interface LogBatch {
@@ -57,7 +41,7 @@ export interface LogBatch {
   readonly clean?: string | null;
   /** Versions that the log does not have yet. */
   readonly catalogs: readonly Catalog[];
-  readonly transactions: readonly LogTransaction[];
+  readonly transactions: TransactionBatch;
 }
 
 /** Frames in the log's own WAL after which `append` checkpoints it, and after which it insists on a restart. */
@@ -75,7 +59,7 @@ export class LogWriter implements Disposable {
   readonly #retention: Retention;
   readonly #begin: Database.Statement<[]>;
   readonly #commit: Database.Statement<[]>;
-  readonly #insertTransaction: Database.Statement;
+  readonly #insertBlock: Database.Statement;
   readonly #insertPart: Database.Statement<[number, Buffer]>;
   readonly #insertCatalog: Database.Statement<[number, string]>;
   readonly #updateState: Database.Statement;
@@ -91,9 +75,9 @@ export class LogWriter implements Disposable {
     this.#retention = new Retention(database);
     this.#begin = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
-    this.#insertTransaction = database.prepare(
-      `INSERT INTO transactions (last_seq, change_count, epoch, frame, timestamp_us, origin, recovered, catalog_version,
-         previous_catalog_version, part_count, first_part, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    this.#insertBlock = database.prepare(
+      `INSERT INTO blocks (last_seq, change_count, transaction_count, epoch, frame, timestamp_us, origin, recovered, catalog_version,
+         previous_catalog_version, part_count, first_part, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#insertPart = database.prepare('INSERT INTO parts (id, data) VALUES (?, ?)');
     this.#insertCatalog = database.prepare('INSERT INTO catalogs (version, json) VALUES (?, ?)');
@@ -222,7 +206,7 @@ export class LogWriter implements Disposable {
     const id = { log_id: randomUUID(), term: randomUUID() };
     try {
       this.#begin.run();
-      this.#database.exec('DELETE FROM transactions; DELETE FROM parts; DELETE FROM catalogs; DELETE FROM terms; DELETE FROM state;');
+      this.#database.exec('DELETE FROM blocks; DELETE FROM parts; DELETE FROM catalogs; DELETE FROM terms; DELETE FROM state;');
       this.#database
         .prepare("INSERT INTO state (id, log_id, term, head_seq, head_txid, base_seq, base_txid, next_part) VALUES (1, ?, ?, ?, '', ?, '', ?)")
         .run(id.log_id, id.term, head_seq, head_seq, next_part);
@@ -260,32 +244,15 @@ export class LogWriter implements Disposable {
     for (const catalog of batch.catalogs) this.#insertCatalog.run(catalog.version, encodeCatalog(catalog));
     let { head_seq, head_txid, next_part } = before;
     let bytes = 0;
-    for (const transaction of batch.transactions) {
-      if (transaction.changeCount === 0) continue;
-      const { parts, catalogVersion, previousCatalogVersion } = transaction;
-      let firstPart: number | null = null;
-      if (parts.length > 1) {
-        firstPart = next_part;
-        for (const part of parts) this.#insertPart.run(next_part++, partBytes(part));
+    for (const block of batch.transactions.blocks()) {
+      head_seq += block.changeCount;
+      head_txid = `${block.last.epoch}:${block.last.frame}`;
+      this.#insert(block, head_seq, next_part);
+      bytes += ROW_BYTES + (block.data?.length ?? 0);
+      for (const part of block.parts) {
+        this.#insertPart.run(next_part++, partBytes(part));
+        bytes += ROW_BYTES + part.length;
       }
-      head_seq += transaction.changeCount;
-      head_txid = `${transaction.epoch}:${transaction.frame}`;
-      this.#insertTransaction.run(
-        head_seq,
-        transaction.changeCount,
-        transaction.epoch,
-        transaction.frame,
-        transaction.timestampUs,
-        transaction.origin,
-        transaction.recovered ? 1 : 0,
-        catalogVersion,
-        previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
-        parts.length,
-        firstPart,
-        firstPart === null ? partBytes(parts[0]!) : null,
-      );
-      for (const part of parts) bytes += part.length;
-      bytes += ROW_BYTES;
     }
     const after: StateRow = {
       ...before,
@@ -301,6 +268,25 @@ export class LogWriter implements Disposable {
     this.#writeState(after, before);
     this.#frames += 3 + Math.ceil(bytes / 4000);
     return after;
+  }
+
+  #insert({ changeCount, transactionCount, last, data, parts }: Block, lastSeq: number, firstPart: number): void {
+    const { catalogVersion, previousCatalogVersion } = last;
+    this.#insertBlock.run(
+      lastSeq,
+      changeCount,
+      transactionCount,
+      last.epoch,
+      last.frame,
+      last.timestampUs,
+      last.origin,
+      last.recovered ? 1 : 0,
+      catalogVersion,
+      previousCatalogVersion === catalogVersion ? null : previousCatalogVersion,
+      parts.length,
+      data === null ? firstPart : null,
+      data,
+    );
   }
 
   #writeState(after: StateRow, before: StateRow): void {

@@ -1,9 +1,9 @@
-/** Which transactions may leave the log, and how: in small steps, so that capture never waits long. */
+/** Which blocks of transactions may leave the log, and how: in small steps, so that capture never waits long. */
 import type Database from 'better-sqlite3';
 import type { StateRow } from './log-format.ts';
 
 export interface PruneLimits {
-  /** Remove transactions older than this. */
+  /** Remove blocks whose newest transaction is older than this. */
   readonly maxAgeMs: number;
   /** Remove the oldest while the stored data is larger than this. */
   readonly maxBytes: number;
@@ -24,10 +24,11 @@ interface Candidate {
   readonly epoch: number;
   readonly frame: number;
   readonly timestamp_us: number;
+  readonly transaction_count: number;
   readonly bytes: number;
 }
 
-const STEP_TRANSACTIONS = 2000;
+const STEP_BLOCKS = 2000;
 const STEP_BYTES = 8 * 1024 * 1024;
 const STEP_PARTS = 32;
 const SHRINK_PAGES = 512;
@@ -47,23 +48,25 @@ export class Retention {
     let surplusBytes = this.#usedBytes() - limits.maxBytes;
     let removedBytes = 0;
     let last: Candidate | null = null;
+    let blocks = 0;
     let transactions = 0;
     let more = false;
     for (const candidate of this.#oldest(Math.min(limits.keepAfterSeq, row.head_seq - 1))) {
       if (candidate.timestamp_us >= oldestUs && surplusBytes <= 0) break;
-      if (transactions === STEP_TRANSACTIONS || removedBytes >= STEP_BYTES) {
+      if (blocks === STEP_BLOCKS || removedBytes >= STEP_BYTES) {
         more = true;
         break;
       }
       last = candidate;
       removedBytes += candidate.bytes;
       surplusBytes -= candidate.bytes;
-      transactions += 1;
+      blocks += 1;
+      transactions += candidate.transaction_count;
     }
     const base = last === null ? before : { base_seq: last.last_seq, base_txid: `${last.epoch}:${last.frame}` };
     if (last !== null) this.#remove(base);
     const parts = this.#removeOrphans(row);
-    return { transactions, more: more || parts === STEP_PARTS, base, frames: Math.ceil(transactions / 8) + parts + 4 };
+    return { transactions, more: more || parts === STEP_PARTS, base, frames: Math.ceil(blocks / 8) + parts + 4 };
   }
 
   /** Gives free pages back to the file system, some at a time, where they are many. Outside any transaction. */
@@ -76,29 +79,27 @@ export class Retention {
   #oldest(maxSeq: number): Iterable<Candidate> {
     // length() of a BLOB does not read it. The parts of a large transaction are full, but for the last.
     const statement = this.#database.prepare<[number], Candidate>(
-      `SELECT last_seq, epoch, frame, timestamp_us,
+      `SELECT last_seq, epoch, frame, timestamp_us, transaction_count,
               64 + coalesce(length(data), (SELECT sum(length(p.data)) FROM parts p WHERE p.id >= first_part AND p.id < first_part + part_count)) AS bytes
-       FROM transactions WHERE last_seq <= ? ORDER BY last_seq LIMIT ${STEP_TRANSACTIONS + 1}`,
+       FROM blocks WHERE last_seq <= ? ORDER BY last_seq LIMIT ${STEP_BLOCKS + 1}`,
     );
     return statement.all(Math.max(0, maxSeq));
   }
 
   #remove(base: Pick<StateRow, 'base_seq' | 'base_txid'>): void {
     const database = this.#database;
-    database.prepare('DELETE FROM transactions WHERE last_seq <= ?').run(base.base_seq);
+    database.prepare('DELETE FROM blocks WHERE last_seq <= ?').run(base.base_seq);
     database.prepare('UPDATE state SET base_seq = ?, base_txid = ?').run(base.base_seq, base.base_txid);
-    // Versions grow with seq, so the oldest transaction that stays names the oldest version that is needed.
+    // Versions grow with seq, so the oldest block that stays names the oldest version that is needed.
     database.exec(
       `DELETE FROM catalogs WHERE version <
-         (SELECT coalesce(previous_catalog_version, catalog_version) FROM transactions ORDER BY last_seq LIMIT 1)`,
+         (SELECT coalesce(previous_catalog_version, catalog_version) FROM blocks ORDER BY last_seq LIMIT 1)`,
     );
   }
 
   /** Parts whose transaction is gone. In steps of their own: freeing a blob reads every page of it. */
   #removeOrphans(row: StateRow): number {
-    const kept = this.#database
-      .prepare<[], { id: number | null }>('SELECT min(first_part) AS id FROM transactions WHERE first_part IS NOT NULL')
-      .get();
+    const kept = this.#database.prepare<[], { id: number | null }>('SELECT min(first_part) AS id FROM blocks WHERE first_part IS NOT NULL').get();
     return this.#database
       .prepare(`DELETE FROM parts WHERE id IN (SELECT id FROM parts WHERE id < ? ORDER BY id LIMIT ${STEP_PARTS})`)
       .run(kept?.id ?? row.next_part).changes;

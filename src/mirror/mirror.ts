@@ -141,9 +141,9 @@ export class Mirror implements AsyncDisposable {
   }
 
   /** Takes a transaction's images: `page` gives them from now on. The buffers must stay unchanged until `commit`. */
-  stage(images: ReadonlyMap<number, Buffer>, sizePages: number): void {
-    this.#zeroGap(sizePages, (page) => images.has(page));
-    for (const [page, image] of images) this.#pending.set(page, image);
+  stage(pages: readonly number[], image: (page: number) => Buffer, sizePages: number): void {
+    this.#zeroGap(sizePages);
+    for (const page of pages) this.#pending.set(page, image(page));
     this.sizePages = sizePages;
   }
 
@@ -162,7 +162,7 @@ export class Mirror implements AsyncDisposable {
   /** Takes and appends one transaction that is too large to be staged. */
   commitLarge(batchId: number, pages: readonly number[], image: (page: number) => Buffer, sizePages: number): void {
     const own = new Set(pages);
-    this.#zeroGap(sizePages, (page) => own.has(page));
+    this.#zeroGap(sizePages);
     const zeroed = [...this.#pending.keys()].filter((page) => !own.has(page));
     this.sizePages = sizePages;
     this.#append(batchId, [...pages, ...zeroed], (page) => (own.has(page) ? image(page) : this.#zeros));
@@ -196,11 +196,9 @@ export class Mirror implements AsyncDisposable {
     closeSync(this.#fd);
   }
 
-  /** Pages between the old end and the new one that nobody wrote read as zeros, whatever the files hold there. */
-  #zeroGap(sizePages: number, written: (page: number) => boolean): void {
-    for (let page = this.sizePages + 1; page <= sizePages; page += 1) {
-      if (!written(page)) this.#pending.set(page, this.#zeros);
-    }
+  /** Pages between the old end and the new one that nobody writes read as zeros, whatever the files hold there. */
+  #zeroGap(sizePages: number): void {
+    for (let page = this.sizePages + 1; page <= sizePages; page += 1) this.#pending.set(page, this.#zeros);
   }
 
   #append(id: number, pages: readonly number[], image: (page: number) => Buffer): void {

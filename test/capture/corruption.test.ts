@@ -53,7 +53,7 @@ const pagesOf = (before: Buffer, after: Buffer): PageSet => {
     // Aligned as the frames of a WAL are.
     if (!after.subarray(...range).equals(before.subarray(...range))) images.set(page, Buffer.from(new Uint8Array(after.subarray(...range)).buffer));
   }
-  return { sizePages, pages: [...images.keys()], images, image: (page) => images.get(page)! };
+  return { sizePages, pages: [...images.keys()], isResident: true, has: (page) => images.has(page), image: (page) => images.get(page)! };
 };
 
 const damage = (random: Random, pages: readonly Buffer[]): void => {
@@ -128,7 +128,11 @@ it(`${COUNT} damaged transactions and databases`, { timeout: 300_000 }, async ()
     const inTransaction = random.chance(0.6);
     if (!inTransaction) damage(random, [before.subarray(random.int(before.length / PAGE_SIZE) * PAGE_SIZE).subarray(0, PAGE_SIZE)]);
     const set = pagesOf(before, history[at + 1]!);
-    if (inTransaction) damage(random, [...set.images!.values()]);
+    if (inTransaction)
+      damage(
+        random,
+        set.pages.map((page) => set.image(page)),
+      );
     const mirror = mirrorOf(directory.path, before);
     const started = performance.now();
     let outcome: string;

@@ -4,6 +4,7 @@
  */
 import { ChangeWriter } from '../../src/change/change-codec.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
+import { TransactionBatch } from '../../src/log/transaction-batch.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { testTable } from './logged-database.ts';
 
@@ -38,7 +39,14 @@ const step = (): void => {
   });
   batchId += 1;
   const position = { epoch: 1, frame, salt1: 1, salt2: 1, checksum1: 1, checksum2: 1 };
-  writer.append({ batchId, position, sizePages: 1, catalogVersion: 1, catalogs: catalogs.splice(0), transactions });
+  writer.append({
+    batchId,
+    position,
+    sizePages: 1,
+    catalogVersion: 1,
+    catalogs: catalogs.splice(0),
+    transactions: TransactionBatch.of(...transactions),
+  });
   process.send?.({ head: writer.headSeq, frame });
 };
 const loop = (left: number): void => {

@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import { ChangeWriter } from '../../src/change/change-codec.ts';
 import { Row } from '../../src/change/row.ts';
 import type { Catalog, Column, Rowid, Table, Value } from '../../src/change/table.ts';
-import type { LogTransaction } from '../../src/log/log-writer.ts';
+import { type LogTransaction, TransactionBatch } from '../../src/log/transaction-batch.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
 import type { RowChunk, RowSource } from '../../src/pipeline/row-source.ts';
 import { canonicalInteger } from '../../src/sqlite/varint.ts';
@@ -161,7 +161,8 @@ export class LoggedDatabase implements Disposable {
   append(transactions: LogTransaction[], catalogs: Catalog[] = []): void {
     this.#batchId += 1;
     const position = { epoch: 1, frame: this.#frame, salt1: 4294967295, salt2: 1, checksum1: 2, checksum2: 3 };
-    this.writer.append({ batchId: this.#batchId, position, sizePages: 7, catalogVersion: this.catalog.version, catalogs, transactions });
+    const batch = TransactionBatch.of(...transactions);
+    this.writer.append({ batchId: this.#batchId, position, sizePages: 7, catalogVersion: this.catalog.version, catalogs, transactions: batch });
     this.head.notify(this.writer.headSeq);
   }
 

@@ -1,6 +1,7 @@
 /** Takes batches into a mirror and a real log until it is killed. argv: directory, seed, number of batches. */
 import { join } from 'node:path';
 import { LogWriter } from '../../src/log/log-writer.ts';
+import { TransactionBatch } from '../../src/log/transaction-batch.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
 import { batchesOf, createMirror, optionsFor, takeBatch } from './mirror-scene.ts';
 
@@ -9,7 +10,14 @@ const position = { epoch: 1, frame: 0, salt1: 1, salt2: 1, checksum1: 1, checksu
 const log = LogWriter.open({ path: join(directory, 'log.db'), durability: 'os', hive: { path: '/hive' } });
 const options = optionsFor(join(directory, 'mirror'), () => log.sync());
 const append = (batchId: number, sizePages: number): void =>
-  void log.append({ batchId, position: { ...position, frame: batchId }, sizePages, catalogVersion: 1, catalogs: [], transactions: [] });
+  void log.append({
+    batchId,
+    position: { ...position, frame: batchId },
+    sizePages,
+    catalogVersion: 1,
+    catalogs: [],
+    transactions: new TransactionBatch(),
+  });
 
 let mirror: Mirror;
 const state = log.state();

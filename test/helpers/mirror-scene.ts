@@ -67,7 +67,7 @@ export const takeBatch = (mirror: Mirror, batch: Batch): void => {
     mirror.commitLarge(batch.id, batch.pages, (page) => imageOf(batch.id, page), batch.sizePages);
     return;
   }
-  mirror.stage(new Map(batch.pages.map((page) => [page, imageOf(batch.id, page)])), batch.sizePages);
+  mirror.stage(batch.pages, (page) => imageOf(batch.id, page), batch.sizePages);
   mirror.commit(batch.id);
 };
 

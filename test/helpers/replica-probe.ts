@@ -9,6 +9,7 @@ import type { Change } from '../../src/change/change.ts';
 import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
 import { WalTail } from '../../src/hive/wal-tail.ts';
+import type { WalTransaction } from '../../src/hive/wal-transaction.ts';
 import { SCHEMA_TREE } from '../../src/catalog/schema.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
 import { PageMap } from '../../src/mirror/page-map.ts';
@@ -48,28 +49,27 @@ export class ReplicaProbe implements AsyncDisposable {
   /** The changes of each committed transaction since the last call. */
   async take(): Promise<Change[][]> {
     const result: Change[][] = [];
-    for (let found = this.tail.read(1 << 20); found.length > 0; found = this.tail.read(1 << 20)) {
-      for (const transaction of found) {
-        const { changes, schema, previous } = this.replica.apply(transaction);
-        this.#batchId += 1;
-        if (transaction.images === null) this.replica.mirror.commitLarge(this.#batchId, transaction.pages, transaction.image, transaction.sizePages);
-        else this.replica.mirror.commit(this.#batchId);
-        await this.replica.mirror.afterLogCommit();
-        const firstSeq = this.#seq;
-        this.#seq += changes.count;
-        const info = {
-          txid: `1:${transaction.frame}`,
-          epoch: 1,
-          frame: transaction.frame,
-          firstSeq,
-          lastSeq: this.#seq - 1,
-          timestampUs: 0,
-          origin: null,
-          recovered: false,
-        };
-        const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
-        result.push(changes.parts().flatMap((part) => decoder.decode(partBytes(part))));
-      }
+    for (const transaction of everyTransaction(this.tail, 1 << 20)) {
+      const { changes, schema, previous } = this.replica.apply(transaction);
+      this.#batchId += 1;
+      if (!transaction.isResident)
+        this.replica.mirror.commitLarge(this.#batchId, transaction.pages, (page) => transaction.image(page), transaction.sizePages);
+      else this.replica.mirror.commit(this.#batchId);
+      await this.replica.mirror.afterLogCommit();
+      const firstSeq = this.#seq;
+      this.#seq += changes.count;
+      const info = {
+        txid: `1:${transaction.frame}`,
+        epoch: 1,
+        frame: transaction.frame,
+        firstSeq,
+        lastSeq: this.#seq - 1,
+        timestampUs: 0,
+        origin: null,
+        recovered: false,
+      };
+      const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
+      result.push(changes.parts().flatMap((part) => decoder.decode(partBytes(part))));
     }
     return result;
   }
@@ -94,5 +94,16 @@ export class ReplicaProbe implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.tail[Symbol.dispose]();
     await this.replica.mirror[Symbol.asyncDispose]();
+  }
+}
+
+/** Everything that is committed now, batch after batch. */
+function* everyTransaction(tail: WalTail, maxBytes: number): Generator<WalTransaction, void, undefined> {
+  for (let any = true; any;) {
+    any = false;
+    for (let transaction = tail.next(maxBytes); transaction !== null; transaction = tail.next(maxBytes)) {
+      any = true;
+      yield transaction;
+    }
   }
 }

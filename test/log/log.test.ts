@@ -7,6 +7,7 @@ import { ChangeWriter, PART_BYTES } from '../../src/change/change-codec.ts';
 import type { Change, Checkpoint } from '../../src/change/change.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
+import { TransactionBatch } from '../../src/log/transaction-batch.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { ITEMS, LoggedDatabase, NOTES, randomValue } from '../helpers/logged-database.ts';
 import { Random } from '../helpers/random.ts';
@@ -129,14 +130,22 @@ describe('what was appended is read', () => {
     {
       using writer = open(path);
       expect(writer.state()).toBeNull();
-      writer.append({ batchId: 9, position, sizePages: 77, catalogVersion: 3, catalogs: [catalog], transactions: [], clean: '{"size":1}' });
+      writer.append({
+        batchId: 9,
+        position,
+        sizePages: 77,
+        catalogVersion: 3,
+        catalogs: [catalog],
+        transactions: new TransactionBatch(),
+        clean: '{"size":1}',
+      });
       expect(writer.headSeq).toBe(0);
     }
     using writer = open(path);
     expect(writer.state()).toEqual({ position, batchId: 9, catalogVersion: 3, sizePages: 77, clean: '{"size":1}' });
     expect(writer.catalog(3)).toEqual(catalog);
     expect(writer.catalog(4)).toBeNull();
-    writer.append({ batchId: 10, position, sizePages: 77, catalogVersion: 3, catalogs: [], transactions: [] });
+    writer.append({ batchId: 10, position, sizePages: 77, catalogVersion: 3, catalogs: [], transactions: new TransactionBatch() });
     expect(writer.state()?.clean).toBeNull();
     using reader = LogReader.open(path);
     expect(reader.info().catalog).toEqual(catalog);
@@ -339,7 +348,14 @@ describe('bad files', () => {
     using directory = temporaryDirectory();
     using source = new LoggedDatabase(directory.path);
     const other = open(source.logPath);
-    other.append({ batchId: 100, position: source.writer.state()!.position, sizePages: 1, catalogVersion: 1, catalogs: [], transactions: [] });
+    other.append({
+      batchId: 100,
+      position: source.writer.state()!.position,
+      sizePages: 1,
+      catalogVersion: 1,
+      catalogs: [],
+      transactions: new TransactionBatch(),
+    });
     expect(codeOf(() => source.append([]))).toBe('STATE_IN_USE');
     other.close();
   });

@@ -31,12 +31,12 @@ describe('mirror', () => {
     using directory = temporaryDirectory();
     await using mirror = createMirror(optionsFor(join(directory.path, 'mirror')));
     const image = Buffer.alloc(PAGE_SIZE, 7);
-    mirror.stage(new Map([[FIRST_PAGES + 3, image]]), FIRST_PAGES + 3);
+    mirror.stage([FIRST_PAGES + 3], () => image, FIRST_PAGES + 3);
     expect(mirror.page(FIRST_PAGES + 3)).toEqual(image);
     expect(mirror.page(FIRST_PAGES + 1)).toEqual(Buffer.alloc(PAGE_SIZE));
     // Page 20 leaves with the end of the database; when that comes back nobody has written it.
-    mirror.stage(new Map(), FIRST_PAGES - 1);
-    mirror.stage(new Map(), FIRST_PAGES);
+    mirror.stage([], () => image, FIRST_PAGES - 1);
+    mirror.stage([], () => image, FIRST_PAGES);
     expect(mirror.page(FIRST_PAGES)).toEqual(Buffer.alloc(PAGE_SIZE));
     mirror.commit(2);
     expect(mirror.page(FIRST_PAGES)).toEqual(Buffer.alloc(PAGE_SIZE));

@@ -174,10 +174,10 @@ export class KeeperClient implements AsyncDisposable {
       (hello) => (this.#pid = hello.pid),
       () => {},
     );
-    const { maxWalBytes, outlive, spoolBytes, patienceMs } = this.#options;
+    const { maxWalBytes, outlive, spoolBytes, patienceMs, taken } = this.#options;
     if (this.#lettingGo === 'stop') connection.send({ type: 'stop' });
     else if (this.#lettingGo === 'detach') connection.end();
-    else connection.send({ type: 'attach', settings: { maxWalBytes, outlive, spoolBytes, patienceMs } });
+    else connection.send({ type: 'attach', settings: { maxWalBytes, outlive, spoolBytes, patienceMs }, taken });
     await connection.closed;
     this.#connection = null;
     old?.end();

@@ -106,7 +106,7 @@ export class KeeperServer {
         if (this.#attached !== null || this.#successor !== null) return connection.send({ type: 'refused' }, () => connection.end());
         this.#attached = connection;
         this.#outlives = message.settings.outlive;
-        keeper.attach((told) => connection.send(told), message.settings);
+        keeper.attach((told) => connection.send(told), message);
         return this.#tick();
       case 'status':
         return connection.send({ type: 'status', status: keeper.status() });

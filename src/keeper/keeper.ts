@@ -22,7 +22,7 @@ import { BarrierHandOver } from './barrier-hand-over.ts';
 import { openHive, type Opened } from './first-pin.ts';
 import { samePrint, type Fingerprint } from './hive-files.ts';
 import { writeLedgerFile, type Dropped } from './ledger-file.ts';
-import type { FromCapture, FromKeeper, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped } from './protocol.ts';
+import type { FromCapture, FromKeeper, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped, Taken, ToKeeper } from './protocol.ts';
 import { sleepMs } from './sleep.ts';
 import type { Salts } from './spool.ts';
 
@@ -44,6 +44,7 @@ const END_PATIENCE_MS = 200;
 const END_QUIET_MS = 40;
 
 type Send = (message: FromKeeper) => void;
+type Attach = Extract<ToKeeper, { type: 'attach' }>;
 
 export class Keeper {
   readonly id = randomUUID();
@@ -54,7 +55,7 @@ export class Keeper {
   /** The attached daemon; its generation 1 is ours of number `base + 1`. `ready` was sent. */
   #client: { readonly send: Send; readonly base: number } | null = null;
   /** A daemon that waits for `ready`. */
-  #attaching: Send | null = null;
+  #attaching: { readonly send: Send; readonly taken: Taken | null } | null = null;
   #aloneSince: number;
   /** False: what the daemon of the start had taken could not be joined, and no daemon has dealt with that yet. */
   #isProven: boolean;
@@ -101,9 +102,9 @@ export class Keeper {
   }
 
   /** `ready` follows from `tick`, as soon as the pin stands where its place is known. */
-  attach(send: Send, settings: KeeperSettings): void {
+  attach(send: Send, { settings, taken }: Pick<Attach, 'settings' | 'taken'>): void {
     this.#settings = settings;
-    this.#attaching = send;
+    this.#attaching = { send, taken };
   }
 
   /** The daemon has gone, or has let go. */
@@ -147,7 +148,7 @@ export class Keeper {
     this.#lastSeen = header;
     const quietMs = now - this.#lastFrameAt;
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);
-    if (this.#attaching !== null) this.#answerAttach(this.#attaching, header);
+    if (this.#attaching !== null) this.#answerAttach(header, this.#attaching);
     if (this.#isHoldWanted) this.#hold(header);
     if (!this.#isHeld) this.#work(header, quietMs, now);
     this.#noteFrozen();
@@ -325,9 +326,16 @@ export class Keeper {
   }
 
   /** A daemon's position is never beyond the head of now: the pin must have got there. */
-  #answerAttach(send: Send, header: WalIndexHeader): void {
+  #answerAttach(header: WalIndexHeader, { send, taken }: { send: Send; taken: Taken | null }): void {
     if (!this.#isHeld && !this.#standAtPlace(header, true)) return;
-    const { ledger, spooler, files } = this.#hive;
+    const { ledger, spooler, files, observe } = this.#hive;
+    const isLive = taken !== null && sameSalts(taken, ledger.salts) && taken.frame <= ledger.lastFrame;
+    const checksum = isLive ? files.readChecksum(taken) : null;
+    if (isLive && checksum === null) {
+      // On slot 0 the WAL may have been reset in this moment: the next look finds it so.
+      const { generation } = ledger;
+      if (observe() === null || ledger.generation !== generation) return;
+    }
     this.#attaching = null;
     this.#isHeld = true;
     this.#client = { send, base: ledger.generation - 1 };
@@ -337,6 +345,7 @@ export class Keeper {
       pid: process.pid,
       keeper: this.id,
       number: ledger.generation,
+      taken: checksum,
       print: files.fingerprint(),
       proven: this.#isProven,
       leftover: spooler.segments,
@@ -361,7 +370,7 @@ export class Keeper {
   #place(): { salt1: number; salt2: number; mxFrame: number; complete: boolean } {
     const { pins, ledger } = this.#hive;
     const { salt1, salt2, mxFrame } = pins.at;
-    const isBefore = mxFrame > 0 && (ledger.salts === null || salt1 !== ledger.salts.salt1 || salt2 !== ledger.salts.salt2);
+    const isBefore = mxFrame > 0 && !sameSalts(pins.at, ledger.salts);
     return { salt1, salt2, mxFrame: isBefore ? 0 : mxFrame, complete: pins.slot === 'zero' };
   }
 
@@ -462,6 +471,8 @@ export class Keeper {
     return Math.min(isSettled ? IDENTITY_MS : 20, Math.ceil(quietMs / 50));
   }
 }
+
+const sameSalts = (a: Salts, b: Salts | null): boolean => b !== null && a.salt1 === b.salt1 && a.salt2 === b.salt2;
 
 /** What is told of a generation, without its number. */
 type Unnumbered<T> = T extends { readonly generation: number } ? Omit<T, 'generation'> : never;

@@ -18,7 +18,8 @@
  * 1. Walk `leftover` in order from the position: a segment of the position's salts whose frames go beyond it is read
  *    from the next frame on; a segment of other salts is reached when its `previous` names the position's salts with
  *    `lastFrame` = the position's frame (then the position becomes its salts, frame 0, and it must start at frame 1).
- * 2. Then generation 1 is reached if its salts are the position's and its mxFrame ≥ the position's frame, or if
+ * 2. Then generation 1 is reached if its salts are the position's, its mxFrame ≥ the position's frame and that frame has the
+ *    position's checksum (`ready.taken`), or if
  *    `ready.previous` names the position's salts with `lastFrame` = the position's frame (go on at frame 1).
  *
  * A position at frame 0 has no salts yet: `StartNote` is what proves it.
@@ -32,6 +33,7 @@
  * one is `ready` the daemon closes the connection to the old one, which ends. So the new pin is taken before the old one is dropped.
  * If the daemon dies in between, the old keeper takes the lock back and goes on, or ends if the new one has it.
  */
+import type { Checksum } from '../sqlite/wal.ts';
 import type { SerializedError } from '../support/errors.ts';
 import type { Fingerprint } from './hive-files.ts';
 import type { EndedGeneration, SpoolSegment } from './spool.ts';
@@ -61,11 +63,17 @@ export interface KeeperOptions extends KeeperSettings {
   /** Directory for spool segments, lock, socket and log of the keeper; exists. */
   readonly spoolDir: string;
   /**
-   * What capture has durably taken before: frames of the generation with these salts up to `frame`. Null: nothing.
-   * If the hive still has that generation and the first pin lands on slot 0, the keeper spools what follows `frame`
+   * Null: nothing. If the hive still has that generation and the first pin lands on slot 0, the keeper spools what follows `frame`
    * inside the start barrier.
    */
-  readonly taken: { readonly salt1: number; readonly salt2: number; readonly frame: number } | null;
+  readonly taken: Taken | null;
+}
+
+/** What capture has durably taken before: frames of the generation with these salts up to `frame` (> 0). */
+export interface Taken {
+  readonly salt1: number;
+  readonly salt2: number;
+  readonly frame: number;
 }
 
 /**
@@ -81,7 +89,7 @@ export interface StartNote {
 
 export type ToKeeper =
   /** To be its daemon; answered by `ready` or `refused`. */
-  | { readonly type: 'attach'; readonly settings: KeeperSettings }
+  | { readonly type: 'attach'; readonly settings: KeeperSettings; readonly taken: Taken | null }
   /** Answered by `status`. */
   | { readonly type: 'status' }
   /** Stand still and make room for another keeper; answered by `retired`. The connection's end is the keeper's, if another one has its place. */
@@ -118,6 +126,8 @@ export type FromKeeper =
       /** Random id of this keeper, and its own number of generation 1. */
       readonly keeper: string;
       readonly number: number;
+      /** Running checksum of frame `taken.frame`, if the WAL is in that generation and has that frame: salts alone can come back. */
+      readonly taken: Checksum | null;
       /** Of the database file, taken under the pin: a generation cannot be reset without a write to that file. Null: too recent. */
       readonly print: Fingerprint | null;
       readonly salt1: number;

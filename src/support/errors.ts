@@ -74,6 +74,10 @@ export const ERROR_KINDS = {
   // --- processes of waggle itself ------------------------------------------------------------------------------
   /** The keeper process ended without being asked to. */
   KEEPER_DIED: kind('Nothing to do: waggle starts it again. If it keeps dying, read its last lines in the log.', { retryable: true }),
+  /** `waggle pause` was called: nothing of waggle touches the hive. */
+  CAPTURE_PAUSED: kind('Run `waggle resume` when the application is done; what happened meanwhile can come as one recovered transaction.', {
+    retryable: true,
+  }),
   /** The capture thread has ended. Retryable for a sink that was reading rows from it: an orderly end is no fault of the sink. */
   CAPTURE_DIED: kind('Run with --verbose and report the trace.', { retryable: true }),
 

@@ -129,9 +129,8 @@ export class KeeperClient implements AsyncDisposable {
     const { hive, spoolDir } = this.#options;
     const running = await KeeperConnection.toRunning(spoolDir);
     if (running === null) return this.#follow(KeeperConnection.toStarted(this.#options), null);
-    const hello = await within(Promise.race([running.hello, running.closed]));
-    // It was just going.
-    if (hello === undefined) return 'busy';
+    const hello = await running.greeting();
+    if (hello === null) return 'busy';
     if (hello.hive !== hive) {
       running.end();
       throw new WaggleError('STATE_OTHER_HIVE', `the keeper of ${spoolDir} (pid ${hello.pid}) holds ${hello.hive}`);
@@ -170,10 +169,7 @@ export class KeeperClient implements AsyncDisposable {
       this.#onMessage(message);
     });
     this.#connection = connection;
-    void connection.hello.then(
-      (hello) => (this.#pid = hello.pid),
-      () => {},
-    );
+    void connection.hello.then((hello) => (this.#pid = hello.pid));
     const { maxWalBytes, outlive, spoolBytes, patienceMs, taken } = this.#options;
     if (this.#lettingGo === 'stop') connection.send({ type: 'stop' });
     else if (this.#lettingGo === 'detach') connection.end();

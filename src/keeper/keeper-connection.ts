@@ -26,7 +26,7 @@ interface Exit {
 }
 
 export class KeeperConnection {
-  /** Rejects with KEEPER_DIED when the connection closes before. */
+  /** Never resolves when the connection closes before. */
   readonly hello: Promise<Hello>;
   /** When nothing more comes. For a keeper that this process started, how it ended; it may go on if it outlives. Never rejects. */
   readonly closed: Promise<void>;
@@ -41,16 +41,12 @@ export class KeeperConnection {
     this.hello = hello.promise;
     this.closed = closed.promise;
     this.exited = exited;
-    this.hello.catch(() => {});
     this.#channel = new Channel<FromKeeper, ToKeeper>(stream, {
       receive: (message) => {
         if (message.type === 'hello') hello.resolve(message);
         else this.#receive(message);
       },
-      closed: () => {
-        hello.reject(new WaggleError('KEEPER_DIED', 'the keeper closed the connection'));
-        closed.resolve();
-      },
+      closed: () => closed.resolve(),
     });
   }
 
@@ -64,6 +60,11 @@ export class KeeperConnection {
   static toStarted(options: KeeperOptions): KeeperConnection {
     const { child, pipe, stderr } = startKeeper(options);
     return new KeeperConnection(pipe, exitOf(child, stderr));
+  }
+
+  /** Null: it is just going. Throws KEEPER_DIED when it does not answer. */
+  async greeting(): Promise<Hello | null> {
+    return (await within(Promise.race([this.hello, this.closed]))) ?? null;
   }
 
   /** Called synchronously for each message but `hello`, in order. */
@@ -119,8 +120,8 @@ export const readKeeperStatus = async (spoolDir: string): Promise<KeeperStatus |
   const connection = await KeeperConnection.toRunning(spoolDir);
   if (connection === null) return null;
   try {
-    const { protocol } = await within(connection.hello);
-    if (protocol !== PROTOCOL) return null;
+    const hello = await connection.greeting();
+    if (hello?.protocol !== PROTOCOL) return null;
     return (await connection.ask({ type: 'status' }, 'status'))?.status ?? null;
   } finally {
     connection.end();
@@ -134,7 +135,9 @@ export const readKeeperStatus = async (spoolDir: string): Promise<KeeperStatus |
 export const stopKeeper = async (spoolDir: string): Promise<{ readonly pid: number; readonly stopped: Stopped | null } | null> => {
   const connection = await KeeperConnection.toRunning(spoolDir);
   if (connection === null) return null;
-  const { pid } = await within(connection.hello);
+  const hello = await connection.greeting();
+  if (hello === null) return null;
+  const { pid } = hello;
   const stopped = await connection.ask({ type: 'stop' }, 'stopped', STOP_PATIENCE_MS);
   await within(connection.closed);
   await untilGone(spoolDir);

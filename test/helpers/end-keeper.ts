@@ -1,7 +1,7 @@
 /** Ends what keeps a hive after a test: the keeper of a state directory, whatever became of its daemon. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { KeeperConnection, within } from '../../src/keeper/keeper-connection.ts';
+import { KeeperConnection } from '../../src/keeper/keeper-connection.ts';
 import { LOCK_NAME } from '../../src/keeper/protocol.ts';
 import { FileLock } from '../../src/support/file-lock.ts';
 import { until } from './until.ts';
@@ -15,11 +15,9 @@ export const endKeeper = async (stateDir: string): Promise<void> => {
     if (!FileLock.isHeld(lock)) return true;
     const connection = await KeeperConnection.toRunning(spoolDir);
     if (connection === null) return false;
-    try {
-      process.kill((await within(connection.hello)).pid, 'SIGKILL');
-    } finally {
-      connection.end();
-    }
+    const hello = await connection.greeting();
+    if (hello !== null) process.kill(hello.pid, 'SIGKILL');
+    await connection.closed;
     return false;
   });
 };

@@ -213,7 +213,10 @@ export class KeeperServer {
     this.#successor = null;
     if (this.#isOver) return;
     this.#lock ??= FileLock.acquire(this.#lockPath, 0);
-    if (this.#lock === null) return this.#leave();
+    if (this.#lock === null) {
+      this.#log('another keeper holds the hive: ends');
+      return this.#leave();
+    }
     if (this.#listener !== null) return this.#tick();
     this.#log('nobody took its place: goes on');
     this.#listen().then(

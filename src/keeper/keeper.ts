@@ -329,7 +329,7 @@ export class Keeper {
   #answerAttach(header: WalIndexHeader, { send, taken }: { send: Send; taken: Taken | null }): void {
     if (!this.#isHeld && !this.#standAtPlace(header, true)) return;
     const { ledger, spooler, files, observe } = this.#hive;
-    const isLive = taken !== null && sameSalts(taken, ledger.salts) && taken.frame <= ledger.lastFrame;
+    const isLive = taken !== null && taken.frame > 0 && sameSalts(taken, ledger.salts) && taken.frame <= ledger.lastFrame;
     const checksum = isLive ? files.readChecksum(taken) : null;
     if (isLive && checksum === null) {
       // On slot 0 the WAL may have been reset in this moment: the next look finds it so.

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { WriterOptions } from './counting-writer.ts';
+import { endKeeper } from './end-keeper.ts';
 import { ProbeState, TailProbe, type ProbeOptions } from './tail-probe.ts';
 import { WriterProcess } from './writer-process.ts';
 
@@ -33,14 +34,15 @@ export class KeeperScene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
+    await endKeeper(this.dir);
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
 
 /** Polls a condition; throws after the deadline. */
-export const until = async (condition: () => boolean, deadlineMs = 20_000): Promise<void> => {
+export const until = async (condition: () => boolean | Promise<boolean>, deadlineMs = 20_000): Promise<void> => {
   const end = performance.now() + deadlineMs;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }

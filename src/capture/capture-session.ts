@@ -255,7 +255,7 @@ export class CaptureSession implements AsyncDisposable {
 
   #tellDrained(): void {
     const { generation, position } = this.#tail;
-    if (generation < 1 || (generation === this.#drained.generation && position.frame === this.#drained.frame)) return;
+    if (generation === this.#drained.generation && position.frame === this.#drained.frame) return;
     this.#drained = { generation, frame: position.frame };
     this.#link.client.drained(generation, position.frame);
   }

@@ -27,8 +27,9 @@ const captureText = ({ capture, running }: Status, nowMs: number): string => {
   return !running && (state === 'running' || state === 'waiting') ? `ended with the daemon; it was ${text}` : text;
 };
 
-const keeperLines = ({ keeper, running, paused }: Status, nowMs: number): string[][] => {
-  if (keeper === null) return [['keeper', paused ? 'paused' : running ? 'ends with the daemon' : 'not running']];
+const keeperLines = (status: Status, nowMs: number): string[][] => {
+  const { keeper } = status;
+  if (keeper === null) return [['keeper', silentKeeper(status)]];
   const { pid, startedAtMs, attached, patienceLeftMs, undrainedFrames, spool, stats, generation, lastFrame } = keeper;
   const since = formatDuration(nowMs - startedAtMs);
   const alone = patienceLeftMs === null ? '' : `, alone: lets go of the hive in ${formatDuration(patienceLeftMs)}`;
@@ -41,6 +42,12 @@ const keeperLines = ({ keeper, running, paused }: Status, nowMs: number): string
     ['', `at frame ${lastFrame} of its WAL generation ${generation}, ${undrainedFrames} frames not taken yet`],
     ['', `spool ${formatSize(spool.bytes)} of ${formatSize(spool.limitBytes)}; ${stats.handOvers} hand-overs, ${barriers}`],
   ];
+};
+
+/** One that does not answer: it ends with its daemon, or speaks another version. */
+const silentKeeper = ({ paused, keeperRuns, running }: Status): string => {
+  if (!keeperRuns) return paused ? 'paused' : 'not running';
+  return running ? 'ends with the daemon' : 'of another version: the next daemon replaces it';
 };
 
 const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { isPaused } from '../capture/pause-flag.ts';
 import { readKeeperStatus } from '../keeper/keeper-connection.ts';
-import type { KeeperStatus } from '../keeper/protocol.ts';
+import { type KeeperStatus, LOCK_NAME } from '../keeper/protocol.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
 import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
+import { FileLock } from '../support/file-lock.ts';
 import { StateLock } from '../support/state-lock.ts';
 import { formatStatus } from './format-status.ts';
 import { spoolOf, stateOf, type StateOptions, withStateOptions } from './state-option.ts';
@@ -35,6 +36,8 @@ export interface Status {
   readonly paused: boolean;
   /** Of the keeper itself; null: none answers (one that ends with its daemon never does). */
   readonly keeper: KeeperStatus | null;
+  /** Any keeper has the state directory, also one that does not answer. */
+  readonly keeperRuns: boolean;
   readonly sinks: readonly SinkStatus[];
 }
 
@@ -69,6 +72,7 @@ const readStatus = async (state: string): Promise<Status> => {
     tables: info.catalog?.tables.length ?? 0,
     paused: isPaused(state),
     keeper,
+    keeperRuns: keeper !== null || FileLock.isHeld(join(spoolOf(state), LOCK_NAME)),
     ...readStore(state, reader),
   };
 };

@@ -49,8 +49,12 @@ export class Channel<In, Out> {
   /** `then` is called when the message has left this process, or cannot any more. */
   send(message: Out, then: () => void = () => {}): void {
     if (this.#isClosed || this.#stream.destroyed || this.#stream.writableEnded) return then();
+    // One message may be as long as it is (a `ready` with many segments).
+    if (this.#stream.writableLength > QUEUED_BYTES_MAX) {
+      this.#stream.destroy(new Error('the other side does not read'));
+      return then();
+    }
     this.#stream.write(`${JSON.stringify(message)}\n`, () => then());
-    if (this.#stream.writableLength > QUEUED_BYTES_MAX) this.#stream.destroy(new Error('the other side does not read'));
   }
 
   /** What was sent still goes out, if the other side reads it. */

@@ -24,8 +24,8 @@
  *
  * A position at frame 0 has no salts yet: `StartNote` is what proves it.
  *
- * The first `drained` for generation 1 (frame 0 will do when it is empty) lets the keeper unlink what was left over of
- * earlier generations; leftovers of generation 1's salts go as soon as `drained` covers them.
+ * Generations before 1 are numbered 0, -1, … backwards. `drained` lets the keeper unlink what it covers, of earlier generations as
+ * of generation 1 (for which frame 0 will do when it is empty).
  *
  * **Another version.** `hello`, `stop` and `retire` are the same in every version. A daemon that finds a keeper of another
  * `protocol` tells it to `retire`: it stops handing over, keeps its pin, writes its ledger, lets go of the lock and answers

@@ -6,7 +6,7 @@ import { unlinkSync } from 'node:fs';
 import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError, systemErrorCode } from '../support/errors.ts';
 import type { Ledger } from './ledger.ts';
-import { FramesGone, writeSpoolSegment, type SpoolSegment } from './spool.ts';
+import { FramesGone, writeSpoolSegment, type Salts, type SpoolSegment } from './spool.ts';
 
 export interface SpoolerOptions {
   readonly dir: string;
@@ -47,12 +47,13 @@ export class Spooler {
     this.#options = options;
     this.#safe = options.drained;
     const { salts } = options.ledger;
-    for (const segment of options.leftover) {
-      const current = salts !== null && segment.salt1 === salts.salt1 && segment.salt2 === salts.salt2;
-      this.#segments.push({ generation: current ? 1 : 0, segment });
+    const numbers = numberLeftover(options.leftover, salts);
+    for (const [index, segment] of options.leftover.entries()) {
+      const generation = numbers[index]!;
+      this.#segments.push({ generation, segment });
       this.heldBytes += sizeOf(segment);
       this.#serial = segment.serial + 1;
-      if (current && segment.firstFrame <= this.#safe + 1) this.#safe = Math.max(this.#safe, segment.lastFrame);
+      if (generation === 1 && segment.firstFrame <= this.#safe + 1) this.#safe = Math.max(this.#safe, segment.lastFrame);
     }
   }
 
@@ -138,6 +139,19 @@ export class Spooler {
     }
   }
 }
+
+/** Generations backwards from the current one (1), as a daemon that walks over the segments counts them. */
+const numberLeftover = (leftover: readonly SpoolSegment[], current: Salts | null): number[] => {
+  const numbers: number[] = [];
+  let after: Salts | null = current;
+  let number = 1;
+  for (const segment of leftover.toReversed()) {
+    if (after === null || segment.salt1 !== after.salt1 || segment.salt2 !== after.salt2) number -= 1;
+    after = segment;
+    numbers.push(number);
+  }
+  return numbers.reverse();
+};
 
 const asSpoolError = (dir: string, error: unknown): WaggleError => {
   const code = systemErrorCode(error);

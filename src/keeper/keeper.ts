@@ -19,11 +19,12 @@ import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
 import { formatSize } from '../support/units.ts';
 import { BarrierHandOver } from './barrier-hand-over.ts';
+import { DaemonLink, type Send } from './daemon-link.ts';
+import { endInOrder, standStill } from './ending.ts';
 import { openHive, type Opened } from './first-pin.ts';
 import { samePrint, type Fingerprint } from './hive-files.ts';
 import { writeLedgerFile, type Dropped } from './ledger-file.ts';
-import type { FromCapture, FromKeeper, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped, Taken, ToKeeper } from './protocol.ts';
-import { sleepMs } from './sleep.ts';
+import type { FromCapture, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped, Taken, ToKeeper } from './protocol.ts';
 import type { Salts } from './spool.ts';
 
 /** No new frame for so long is a pause. */
@@ -39,11 +40,7 @@ const SPOOL_FROM = 2;
 /** A checkpoint that somebody's reader stopped is not tried again before. */
 const STUCK_MS = 50;
 const IDENTITY_MS = 500;
-const STATS_MS = 1000;
-const END_PATIENCE_MS = 200;
-const END_QUIET_MS = 40;
 
-type Send = (message: FromKeeper) => void;
 type Attach = Extract<ToKeeper, { type: 'attach' }>;
 
 export class Keeper {
@@ -52,15 +49,11 @@ export class Keeper {
   readonly #options: KeeperOptions;
   readonly #hive: Opened;
   #settings: KeeperSettings;
-  /** The attached daemon; its generation 1 is ours of number `base + 1`. `ready` was sent. */
-  #client: { readonly send: Send; readonly base: number } | null = null;
+  readonly #daemon = new DaemonLink();
   /** A daemon that waits for `ready`. */
   #attaching: { readonly send: Send; readonly taken: Taken | null } | null = null;
-  #aloneSince: number;
   /** False: what the daemon of the start had taken could not be joined, and no daemon has dealt with that yet. */
   #isProven: boolean;
-  /** What the next daemon must be told. */
-  #untold: WaggleError[] = [];
   readonly #handOver: BarrierHandOver;
   readonly #frameBytes: number;
   #dropped: Dropped | null = null;
@@ -77,8 +70,6 @@ export class Keeper {
   #frozen: { readonly freezes: number; readonly print: Fingerprint } | null = null;
   #handOvers = 0;
   #truncates = 0;
-  #statsAt = 0;
-  #statsSent = '';
 
   /** Opens the hive and takes the first pin. Throws HIVE_… errors. */
   constructor(options: KeeperOptions) {
@@ -87,17 +78,17 @@ export class Keeper {
     this.#hive = openHive(options, {
       ended: (generation, lastFrame) => this.#ended(generation, lastFrame),
       begun: (generation, salts) => this.#begun(generation, salts),
-      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#tell(generation, { type: 'spooled', firstFrame, lastFrame, path }),
-      stuck: (error) => this.#warn(error),
+      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#daemon.tell(generation, { type: 'spooled', firstFrame, lastFrame, path }),
+      stuck: (error) => this.#daemon.warn(error),
       spoolLimitBytes: () => this.#settings.spoolBytes,
     });
     const { pins, proven, dropped, ledger, files } = this.#hive;
     this.#frameBytes = files.pageSize + FRAME_HEADER_BYTES;
     this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: () => this.#settings.maxWalBytes, frameBytes: this.#frameBytes });
     this.#lastSeen = pins.at;
-    this.#lastFrameAt = this.#aloneSince = performance.now();
+    this.#lastFrameAt = performance.now();
     this.#isProven = proven;
-    if (dropped !== null) this.#untold.push(toldLater(dropped));
+    if (dropped !== null) this.#daemon.warn(toldLater(dropped));
     if (ledger.salts !== null) this.#writeLedger();
   }
 
@@ -109,18 +100,16 @@ export class Keeper {
 
   /** The daemon has gone, or has let go. */
   detach(): void {
-    this.#client = null;
+    this.#daemon.detach();
     this.#attaching = null;
     this.#isHoldWanted = false;
     this.#isHeld = false;
-    this.#aloneSince = performance.now();
   }
 
   receive(message: FromCapture): void {
-    const base = this.#client?.base ?? 0;
     switch (message.type) {
       case 'drained':
-        this.#hive.spooler.drained(base + message.generation, message.frame);
+        this.#hive.spooler.drained(this.#daemon.base + message.generation, message.frame);
         return;
       case 'hold':
         this.#isHoldWanted = true;
@@ -153,7 +142,7 @@ export class Keeper {
     if (!this.#isHeld) this.#work(header, quietMs, now);
     this.#noteFrozen();
     if (this.#untouchedWanted && quietMs > 50) this.#writeLedger();
-    this.#sendStats(now);
+    this.#daemon.stats(() => this.stats, now);
     return this.#delay(header, quietMs);
   }
 
@@ -171,13 +160,9 @@ export class Keeper {
     if (spooler.isFull) return limit;
     const unsafeBytes = (this.#lastSeen.mxFrame - spooler.safe) * this.#frameBytes;
     if (spooler.isStuck && spooler.heldBytes + unsafeBytes > spoolBytes) return limit;
-    if (this.#patienceLeftMs() === 0) return `no daemon came for ${Math.round(patienceMs / 1000)} s (keeper.patience)`;
+    if (this.#attaching === null && this.#daemon.aloneMs > patienceMs)
+      return `no daemon came for ${Math.round(patienceMs / 1000)} s (keeper.patience)`;
     return null;
-  }
-
-  #patienceLeftMs(): number | null {
-    if (this.#client !== null || this.#attaching !== null) return null;
-    return Math.max(0, this.#settings.patienceMs - (performance.now() - this.#aloneSince));
   }
 
   /** The last act of a keeper that lets go of the hive by itself: ends in order, as far as that goes, and leaves a note. Gives what to tell. */
@@ -189,66 +174,19 @@ export class Keeper {
     return new WaggleError('PIN_LOST', `the keeper lets go of the hive: ${reason}`);
   }
 
-  /**
-   * Orderly end: spools what capture has not taken and closes the connections (the last one to close deletes the WAL). If
-   * the application is silent, everything is put into the database file before. `clean` if that was possible and the next
-   * keeper can prove it. If frames could not be made safe the connections stay open, and the process must be killed
-   * rather than exit: closing as the last one would delete them.
-   */
+  /** Orderly end (`endInOrder`). */
   end(): Stopped {
-    const { files, checkpointer, barrier, pinConnections, pins, spooler, observe, ledger } = this.#hive;
-    const at = (): Pick<Stopped, 'generation' | 'frame'> => ({ generation: ledger.generation - (this.#client?.base ?? 0), frame: ledger.lastFrame });
-    if (files.findReplaced() !== null) return { clean: false, print: null, ...at() };
-    let isPrinted = false;
-    const start = performance.now();
-    let lastFrameAt = this.#lastFrameAt;
-    while (!isPrinted && performance.now() - start < END_PATIENCE_MS) {
-      const header = observe();
-      const now = performance.now();
-      if (header === null || !spooler.spoolTo(header.mxFrame, Infinity)) break;
-      if (header.mxFrame !== this.#lastSeen.mxFrame || header.salt1 !== this.#lastSeen.salt1) lastFrameAt = now;
-      this.#lastSeen = header;
-      // While the application writes, its WAL is left as it is: a restart then goes on in the same generation.
-      if (now - lastFrameAt >= END_QUIET_MS) {
-        if (header.backfill < header.mxFrame && pins.move() === 'moved') checkpointer.passive();
-        else if (pins.slot !== 'zero' || pins.isOld(header)) pins.move();
-        else if (header.mxFrame > 0) checkpointer.truncate();
-        observe();
-        if (pins.slot === 'zero') isPrinted = this.#writeLedger();
-      }
-      if (!isPrinted) sleepMs(2);
-    }
-    const print = files.fingerprint();
-    const last = observe();
-    if (last === null || !spooler.spoolTo(last.mxFrame, Infinity)) return { clean: false, print: null, ...at() };
-    for (const connection of [barrier, checkpointer]) connection.close();
-    for (const pin of pinConnections) {
-      pin.end();
-      pin.close();
-    }
-    const clean = isPrinted && last.mxFrame === last.backfill && samePrint(print, files.fingerprint());
-    return { clean, print: clean ? print : null, ...at() };
+    const stopped = endInOrder(this.#hive, {
+      lastSeen: this.#lastSeen,
+      lastFrameAt: this.#lastFrameAt,
+      writeLedger: () => this.#writeLedger(),
+    });
+    return { ...stopped, generation: stopped.generation - this.#daemon.base };
   }
 
-  /**
-   * Stands still for another keeper: pinned, with a ledger on disk that joins whatever follows. True once that holds; then
-   * `tick` must not be called until it is to go on.
-   */
+  /** Makes room for another keeper (`standStill`). Once it is true `tick` must not be called until it is to go on. */
   standStill(): boolean {
-    const { pins, spooler, observe } = this.#hive;
-    const header = observe();
-    if (header === null) return false;
-    if (header.backfill < header.mxFrame) {
-      // On a mark nothing is reset: the generation that the ledger names is the one that will be found.
-      if ((pins.slot !== 'mark' || pins.isOld(header)) && pins.move() !== 'moved') return false;
-      if (pins.slot !== 'mark') return false;
-      this.#writeLedger();
-      return true;
-    }
-    // On slot 0 one reset is possible: only the file's print proves that there was no other.
-    if (pins.slot === 'zero' && !pins.isOld(header)) return this.#writeLedger();
-    if (spooler.spoolTo(header.mxFrame, Infinity)) pins.move();
-    return false;
+    return standStill(this.#hive, () => this.#writeLedger());
   }
 
   status(): KeeperStatus {
@@ -257,14 +195,14 @@ export class Keeper {
     return {
       pid: process.pid,
       startedAtMs: this.startedAtMs,
-      attached: this.#client !== null,
+      attached: this.#daemon.isAttached,
       generation: ledger.generation,
       salt1: ledger.salts?.salt1 ?? null,
       salt2: ledger.salts?.salt2 ?? null,
       lastFrame: ledger.lastFrame,
       undrainedFrames: Math.max(0, ledger.lastFrame - spooler.safe) + spooled,
       spool: { bytes: spooler.heldBytes, limitBytes: this.#settings.spoolBytes },
-      patienceLeftMs: this.#patienceLeftMs(),
+      patienceLeftMs: this.#daemon.isAttached ? null : Math.max(0, this.#settings.patienceMs - this.#daemon.aloneMs),
       stats: this.stats,
     };
   }
@@ -322,7 +260,7 @@ export class Keeper {
     this.#isHeld = true;
     const { ledger } = this.#hive;
     const { sizePages } = this.#hive.pins.at;
-    this.#tell(ledger.generation, { type: 'snapshot', sizePages, ...this.#place() });
+    this.#daemon.tell(ledger.generation, { type: 'snapshot', sizePages, ...this.#place() });
   }
 
   /** A daemon's position is never beyond the head of now: the pin must have got there. */
@@ -338,9 +276,8 @@ export class Keeper {
     }
     this.#attaching = null;
     this.#isHeld = true;
-    this.#client = { send, base: ledger.generation - 1 };
     const place = this.#place();
-    send({
+    this.#daemon.attach(send, ledger.generation, {
       type: 'ready',
       pid: process.pid,
       keeper: this.id,
@@ -352,9 +289,7 @@ export class Keeper {
       previous: ledger.previous,
       ...place,
     });
-    if (place.mxFrame === 0 && ledger.salts !== null) this.#tell(ledger.generation, { type: 'begun', ...ledger.salts });
-    for (const error of this.#untold.splice(0)) this.#warn(error);
-    this.#statsSent = '';
+    if (place.mxFrame === 0 && ledger.salts !== null) this.#daemon.tell(ledger.generation, { type: 'begun', ...ledger.salts });
   }
 
   /** False: not yet. `atHead`: an older mark will not do. */
@@ -398,24 +333,13 @@ export class Keeper {
   // --- what is told --------------------------------------------------------------------------------------------
 
   #ended(generation: number, lastFrame: number): void {
-    this.#tell(generation, { type: 'generation', lastFrame });
+    this.#daemon.tell(generation, { type: 'generation', lastFrame });
     this.#writeLedger();
   }
 
   #begun(generation: number, { salt1, salt2 }: Salts): void {
-    this.#tell(generation, { type: 'begun', salt1, salt2 });
+    this.#daemon.tell(generation, { type: 'begun', salt1, salt2 });
     this.#writeLedger();
-  }
-
-  /** In the daemon's count; to nobody where none is attached: `ready` tells it later. */
-  #tell(generation: number, message: OfGeneration): void {
-    if (this.#client === null) return;
-    this.#client.send({ ...message, generation: generation - this.#client.base });
-  }
-
-  #warn(error: WaggleError): void {
-    if (this.#client === null) this.#untold = [...this.#untold.filter(({ code }) => code !== error.code), error];
-    else this.#client.send({ type: 'warning', error: error.toJSON() });
   }
 
   /** Gives whether the record also proves that the database file has everything and was not written since. */
@@ -452,16 +376,6 @@ export class Keeper {
     };
   }
 
-  #sendStats(now: number): void {
-    if (this.#client === null || now < this.#statsAt) return;
-    this.#statsAt = now + STATS_MS;
-    const { stats } = this;
-    const text = JSON.stringify(stats);
-    if (text === this.#statsSent) return;
-    this.#statsSent = text;
-    this.#client.send({ type: 'stats', stats });
-  }
-
   /** 1 ms while frames come; slower and slower afterwards. 0: once the messages that are there were read. */
   #delay(header: WalIndexHeader, quietMs: number): number {
     if (this.#isHurried) return 0;
@@ -473,10 +387,6 @@ export class Keeper {
 }
 
 const sameSalts = (a: Salts, b: Salts | null): boolean => b !== null && a.salt1 === b.salt1 && a.salt2 === b.salt2;
-
-/** What is told of a generation, without its number. */
-type Unnumbered<T> = T extends { readonly generation: number } ? Omit<T, 'generation'> : never;
-type OfGeneration = Unnumbered<Extract<FromKeeper, { type: 'begun' | 'generation' | 'spooled' | 'snapshot' }>>;
 
 const toldLater = ({ atMs, reason }: Dropped): WaggleError =>
   new WaggleError('PIN_LOST', `the keeper let go of the hive at ${new Date(atMs).toISOString()}: ${reason}`, {

@@ -5,10 +5,12 @@
  *
  * The seed (WAGGLE_CRASH_SEED) fixes every choice; where a kill hits depends on the machine, too.
  */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { readKeeperStatus } from '../../src/keeper/keeper-connection.ts';
+import { keeperLogPath } from '../../src/keeper/keeper-log.ts';
 import { DaemonScene } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
 import { beginningOf, proveHistory, type Proof } from '../helpers/hive-proof.ts';
@@ -60,6 +62,12 @@ class Scene extends DaemonScene {
     return until('the keeper', async () => (await readKeeperStatus(this.spool))?.pid);
   }
 
+  /** Still the same one; why a keeper ended stands in its log. */
+  async expectKeeper(pid: number): Promise<void> {
+    const now = await this.keeperPid();
+    if (now !== pid) throw new Error(`the keeper is ${now} and no longer ${pid}: ${readFileSync(keeperLogPath(this.spool), 'utf8').slice(-3000)}`);
+  }
+
   prove(): Proof {
     return proveHistory({ hive: this.hive, log: this.log, beginning: this.beginning!, oracles: this.oracles });
   }
@@ -81,6 +89,7 @@ it(`only the daemon is killed, ${KILLS} times: nothing is recovered (seed ${SEED
     const began = daemon.ready?.msg ?? 'killed before it was ready';
     beginnings[began] = (beginnings[began] ?? 0) + 1;
     await daemon.kill();
+    await scene.expectKeeper(keeper);
     if (scene.random.chance(0.2)) await delay(scene.random.int(2500));
     daemon = scene.start();
   }
@@ -88,7 +97,7 @@ it(`only the daemon is killed, ${KILLS} times: nothing is recovered (seed ${SEED
   end.abort();
   await living;
   await scene.settled();
-  expect(await scene.keeperPid()).toBe(keeper);
+  await scene.expectKeeper(keeper);
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
   const proof = scene.prove();
   console.log(

@@ -24,6 +24,7 @@ const BOTH_KILLS = Number(process.env['WAGGLE_KEEPER_BOTH_KILLS'] ?? 4);
 const SEED = Number(process.env['WAGGLE_CRASH_SEED'] ?? Math.floor(Math.random() * 1_000_000));
 const OPS_PER_LIFE = 250;
 const RATE = 180;
+const SPOOL_BYTES = 50e6;
 
 /** A hive with a history before waggle, a daemon on it, and an application that lives again and again until told to finish. */
 class Scene extends DaemonScene {
@@ -59,13 +60,24 @@ class Scene extends DaemonScene {
   }
 
   async keeperPid(): Promise<number> {
-    return until('the keeper', async () => (await readKeeperStatus(this.spool))?.pid);
+    return until('the keeper', async () => (await readKeeperStatus(this.spool))?.pid, { told: () => this.#keeperLog() });
+  }
+
+  /** Why a keeper ended stands there. */
+  #keeperLog(): string {
+    return readFileSync(keeperLogPath(this.spool), 'utf8').slice(-3000);
+  }
+
+  /** A daemon that is always killed before it has caught up would let the spool reach its limit. */
+  async spoolBelow(bytes: number): Promise<void> {
+    if ((await readKeeperStatus(this.spool))!.spool.bytes < bytes) return;
+    await until('the daemon to catch up', async () => (await readKeeperStatus(this.spool))!.spool.bytes < bytes / 10);
   }
 
   /** Still the same one; why a keeper ended stands in its log. */
   async expectKeeper(pid: number): Promise<void> {
     const now = await this.keeperPid();
-    if (now !== pid) throw new Error(`the keeper is ${now} and no longer ${pid}: ${readFileSync(keeperLogPath(this.spool), 'utf8').slice(-3000)}`);
+    if (now !== pid) throw new Error(`the keeper is ${now} and no longer ${pid}: ${this.#keeperLog()}`);
   }
 
   prove(): Proof {
@@ -86,6 +98,7 @@ it(`only the daemon is killed, ${KILLS} times: nothing is recovered (seed ${SEED
     if (scene.random.chance(0.66)) await daemon.untilReady();
     await delay(scene.random.int(500));
     if (daemon.exit !== null) throw new Error(`the daemon ended by itself: ${daemon.stderr.slice(-3000)}`);
+    await scene.spoolBelow(SPOOL_BYTES);
     const began = daemon.ready?.msg ?? 'killed before it was ready';
     beginnings[began] = (beginnings[began] ?? 0) + 1;
     await daemon.kill();

@@ -127,7 +127,7 @@ test('a file copied over the hive after idle seconds meets no WAL, and is told',
   const writer = await scene.write({ pauseMs: 5 });
   const probe = await scene.probe();
   await writer.stop();
-  await until(() => statSync(`${scene.hive}-wal`).size === 0);
+  await until(() => statSync(`${scene.hive}-wal`).size === 0 && probe.position === 'end');
   const copy = `${scene.dir}/copy.db`;
   cpSync(scene.hive, copy);
   const database = new Database(copy);

@@ -11,6 +11,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { readKeeperStatus } from '../../src/keeper/keeper-connection.ts';
 import { keeperLogPath } from '../../src/keeper/keeper-log.ts';
+import { LOCK_NAME } from '../../src/keeper/protocol.ts';
+import { FileLock } from '../../src/support/file-lock.ts';
 import { DaemonScene } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
 import { beginningOf, proveHistory, type Proof } from '../helpers/hive-proof.ts';
@@ -162,6 +164,26 @@ it('the keeper alone is killed: the daemon gets a new one, and goes on', { timeo
   await scene.settled();
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
   scene.prove();
+});
+
+it.each(['spool: 2MB', 'patience: 300ms'])('a limit is exceeded (%s): told, and one recovered transaction', { timeout: 90_000 }, async (limit) => {
+  await using scene = new Scene({ lines: [`keeper: { ${limit} }`] });
+  const first = await scene.begin();
+  await scene.live('stop', { ops: 20 });
+  await scene.settled();
+  await first.stop();
+  await scene.live('stop', { ops: 250, rate: 2000 });
+  await until('the keeper to let go', () => !FileLock.isHeld(join(scene.spool, LOCK_NAME)));
+  // The last connection of this life is the last of all: the WAL goes with it.
+  await scene.live('stop', { ops: 20 });
+  const second = await scene.startReady();
+  expect(second.ready?.msg).toBe('capturing; what happened meanwhile is recorded as one recovered transaction');
+  const told = await second.line('the keeper let go', (line) => line.code === 'PIN_LOST');
+  expect(told.msg).toContain(`keeper.${limit.split(':')[0]}`);
+  await scene.live('stop', { ops: 20 });
+  await scene.settled();
+  expect(await second.stop()).toEqual({ code: 0, signal: null });
+  expect(scene.prove().recovered).toBe(1);
 });
 
 it('stopped, a thousand transactions by an application that restarts, started: every one by itself', { timeout: 90_000 }, async () => {

@@ -181,6 +181,20 @@ test('one daemon at a time, one keeper at a time', OPTIONS, async () => {
   await waiting.stop();
 });
 
+test('a daemon that dies before it has let the pin move holds nothing up', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 200, pauseMs: 3 });
+  const client: KeeperClient = KeeperClient.start({
+    ...keeperOptions(scene),
+    onMessage: (message) => {
+      if (message.type === 'ready') void client.detach();
+    },
+  });
+  expect(await client.ended).toBeNull();
+  await until(async () => (await readKeeperStatus(scene.spoolDir))!.generation > 2);
+  await writer.stop();
+});
+
 test('many daemons that start at the same instant get one keeper', OPTIONS, async () => {
   await using scene = new KeeperScene();
   await (await scene.write({ pauseMs: 5 })).stop();

@@ -45,7 +45,8 @@ const keeperLines = (status: Status, nowMs: number): string[][] => {
 };
 
 /** One that does not answer: it ends with its daemon, or speaks another version. */
-const silentKeeper = ({ paused, keeperRuns, running }: Status): string => {
+const silentKeeper = ({ paused, keeperRuns, keeperError, running }: Status): string => {
+  if (keeperError !== null) return keeperError;
   if (!keeperRuns) return paused ? 'paused' : 'not running';
   return running ? 'ends with the daemon' : 'of another version: the next daemon replaces it';
 };

@@ -34,10 +34,12 @@ export interface Status {
   readonly capture: CaptureStatus | null;
   /** `waggle pause` was called. */
   readonly paused: boolean;
-  /** Of the keeper itself; null: none answers (one that ends with its daemon never does). */
+  /** As the keeper tells it; null: none does (one that ends with its daemon never does). */
   readonly keeper: KeeperStatus | null;
-  /** Any keeper has the state directory, also one that does not answer. */
+  /** Any keeper has the state directory, also one that tells nothing. */
   readonly keeperRuns: boolean;
+  /** Why it tells nothing, if it should. */
+  readonly keeperError: string | null;
   readonly sinks: readonly SinkStatus[];
 }
 
@@ -56,7 +58,7 @@ const status = async (options: StatusOptions): Promise<void> => {
 const readStatus = async (state: string): Promise<Status> => {
   if (!existsSync(join(state, 'log.db'))) throw new WaggleError('STATE_MISSING', `there is no log in ${state}`);
   const holder = StateLock.holder(state);
-  const keeper = await readKeeperStatus(spoolOf(state));
+  const { keeper, keeperError } = await readKeeper(state);
   using reader = LogReader.open(join(state, 'log.db'));
   const info = reader.info();
   const position = info.state?.position;
@@ -72,9 +74,21 @@ const readStatus = async (state: string): Promise<Status> => {
     tables: info.catalog?.tables.length ?? 0,
     paused: isPaused(state),
     keeper,
+    keeperError,
     keeperRuns: keeper !== null || FileLock.isHeld(join(spoolOf(state), LOCK_NAME)),
     ...readStore(state, reader),
   };
+};
+
+const ANSWER_MS = 3000;
+
+/** A keeper that hangs (SIGSTOP) must not hide the rest. */
+const readKeeper = async (state: string): Promise<Pick<Status, 'keeper' | 'keeperError'>> => {
+  try {
+    return { keeper: await readKeeperStatus(spoolOf(state), ANSWER_MS), keeperError: null };
+  } catch (error) {
+    return { keeper: null, keeperError: error instanceof Error ? error.message : String(error) };
+  }
 };
 
 /** As the daemon last saved it, the sinks with the lag as of now: the log may have grown, or the daemon may be gone. */

@@ -14,7 +14,7 @@ export type Hello = Extract<FromKeeper, { type: 'hello' }>;
 type Answer<T extends FromKeeper['type']> = Extract<FromKeeper, { type: T }>;
 
 /** It may be opening the hive, which can be locked for some seconds. A stopped one (SIGSTOP) never answers. */
-const ANSWER_MS = 15_000;
+const ANSWER_MS = 10_000;
 /** A checkpoint of a large WAL may take a while. */
 const STOP_PATIENCE_MS = 30_000;
 const GONE_POLL_MS = 10;
@@ -63,8 +63,8 @@ export class KeeperConnection {
   }
 
   /** Null: it is just going. Throws KEEPER_DIED when it does not answer. */
-  async greeting(): Promise<Hello | null> {
-    return (await within(Promise.race([this.hello, this.closed]))) ?? null;
+  async greeting(patienceMs = ANSWER_MS): Promise<Hello | null> {
+    return (await within(Promise.race([this.hello, this.closed]), patienceMs)) ?? null;
   }
 
   /** Called synchronously for each message but `hello`, in order. */
@@ -105,7 +105,7 @@ const exitOf = async (child: ChildProcess, stderr: () => string): Promise<Exit> 
 };
 
 /** Throws KEEPER_DIED after `patienceMs`. */
-export const within = async <T>(promise: Promise<T>, patienceMs = ANSWER_MS): Promise<T> => {
+export const within = async <T>(promise: Promise<T>, patienceMs: number): Promise<T> => {
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new WaggleError('KEEPER_DIED', `the keeper did not answer for ${patienceMs / 1000} s`)), patienceMs);
   try {
@@ -115,14 +115,17 @@ export const within = async <T>(promise: Promise<T>, patienceMs = ANSWER_MS): Pr
   }
 };
 
-/** What the keeper of this directory says of itself; null: none listens (one that ends with its daemon never does). */
-export const readKeeperStatus = async (spoolDir: string): Promise<KeeperStatus | null> => {
+/**
+ * What the keeper of this directory says of itself; null: none listens (one that ends with its daemon never does), or it is of
+ * another version. Throws KEEPER_DIED when it does not answer.
+ */
+export const readKeeperStatus = async (spoolDir: string, patienceMs = ANSWER_MS): Promise<KeeperStatus | null> => {
   const connection = await KeeperConnection.toRunning(spoolDir);
   if (connection === null) return null;
   try {
-    const hello = await connection.greeting();
+    const hello = await connection.greeting(patienceMs);
     if (hello?.protocol !== PROTOCOL) return null;
-    return (await connection.ask({ type: 'status' }, 'status'))?.status ?? null;
+    return (await connection.ask({ type: 'status' }, 'status', patienceMs))?.status ?? null;
   } finally {
     connection.end();
   }
@@ -139,7 +142,7 @@ export const stopKeeper = async (spoolDir: string): Promise<{ readonly pid: numb
   if (hello === null) return null;
   const { pid } = hello;
   const stopped = await connection.ask({ type: 'stop' }, 'stopped', STOP_PATIENCE_MS);
-  await within(connection.closed);
+  await within(connection.closed, ANSWER_MS);
   await untilGone(spoolDir);
   return { pid, stopped };
 };

@@ -61,6 +61,11 @@ export class KeeperServer {
   /** Ends the process with EXIT_LOCKED where another keeper has the directory. */
   async run(): Promise<void> {
     this.#lock = FileLock.acquire(this.#lockPath, LOCK_WAIT_MS);
+    // Node's own way to end after a fault would close the connections, and the last one to close deletes the WAL.
+    process.on('uncaughtException', (error) => {
+      this.#log(`crashed: ${error.stack ?? error.message}`);
+      this.#leave();
+    });
     // Nothing of the hive is open yet.
     if (this.#lock === null) process.exit(EXIT_LOCKED);
     this.#lockInode = statSync(this.#lockPath).ino;

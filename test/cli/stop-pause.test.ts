@@ -81,6 +81,19 @@ describe('waggle stop', () => {
     expect(readLogHistory(join(state, 'log.db')).transactions.map(({ recovered }) => recovered)).toEqual([false, false, false]);
   });
 
+  it('status says so where the keeper hangs', async () => {
+    using scene = openScene();
+    const { cwd } = scene;
+    await using daemon = await new WaggleProcess(['run'], { cwd }).untilReady();
+    const { keeper } = readStatus(cwd);
+    process.kill(keeper!.pid, 'SIGSTOP');
+    expect(readStatus(cwd)).toMatchObject({ running: true, keeper: null, keeperRuns: true });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^keeper +the keeper did not answer for 3 s$/m);
+    process.kill(keeper!.pid, 'SIGCONT');
+    expect(readStatus(cwd)).toMatchObject({ running: true, keeperError: null, keeper: { pid: keeper!.pid, attached: true } });
+    await daemon.stop();
+  }, 60_000);
+
   it('says so where nothing has ever run', () => {
     using scene = openScene();
     expect(waggle(['stop'], { cwd: scene.cwd })).toMatchObject({ status: 1, stderr: expect.stringContaining('[STATE_MISSING]') as string });

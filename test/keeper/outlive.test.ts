@@ -195,6 +195,25 @@ test('a daemon that dies before it has let the pin move holds nothing up', OPTIO
   await writer.stop();
 });
 
+test('a keeper that crashes leaves the WAL as it is, and says why', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 5, pauseMs: 20 });
+  const first = await scene.probe({ outlive: true });
+  await follow(scene, first, 5);
+  await writer.kill();
+  // A fault of our own; its connection is the last one, whose close would delete the WAL.
+  await leave(first);
+  (await KeeperConnection.toRunning(scene.spoolDir))!.send({ type: 'attach' } as never);
+  await until(() => !isHeld(scene));
+  expect(logOf(scene)).toMatch(/crashed: TypeError: .*\n +at /);
+  expect(statSync(`${scene.hive}-wal`).size).toBeGreaterThan(0);
+  const second = await scene.probe({ outlive: true });
+  expect(second.failure).toBeNull();
+  expect(second.isFresh).toBe(false);
+  await (await scene.write()).stop();
+  await expectComplete(scene, second);
+});
+
 test('many daemons that start at the same instant get one keeper', OPTIONS, async () => {
   await using scene = new KeeperScene();
   await (await scene.write({ pauseMs: 5 })).stop();

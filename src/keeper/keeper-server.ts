@@ -80,6 +80,8 @@ export class KeeperServer {
     const pipe = new Socket({ fd: PIPE_FD });
     this.#serve(pipe, () => {
       if (this.#fault !== null || !this.#outlives) this.#endUnasked();
+      // It died before it said a word: nobody waits where the first pin stands.
+      else if (this.#attached === null) this.#keeper?.detach();
     });
     this.#tick();
   }

@@ -146,11 +146,6 @@ export class Keeper {
     return this.#delay(header, quietMs);
   }
 
-  /** True when nothing will happen until somebody writes, so that a change notice is the best wake-up. */
-  get isQuiet(): boolean {
-    return performance.now() - this.#lastFrameAt > 100;
-  }
-
   /** Why the pin must be dropped now rather than fill the application's disk or wait for ever; null: it need not. */
   get dropReason(): string | null {
     const { spooler } = this.#hive;

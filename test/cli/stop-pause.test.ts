@@ -100,6 +100,17 @@ describe('waggle stop', () => {
     expect(waggle(['pause'], { cwd: scene.cwd })).toMatchObject({ status: 1, stderr: expect.stringContaining('[STATE_MISSING]') as string });
   });
 
+  it('a first start that fails leaves no keeper: there is no history to go on with', async () => {
+    using scene = openScene();
+    const { cwd, state, database } = scene;
+    database.exec('CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID');
+    await using daemon = new WaggleProcess(['run'], { cwd });
+    expect(await daemon.exited).toMatchObject({ code: 1 });
+    expect(daemon.lines.at(-1)?.msg ?? daemon.stderr).toContain('TABLE_WITHOUT_ROWID');
+    expect(existsSync(join(state, 'spool', LOCK_NAME))).toBe(true);
+    expect(isHeld(state)).toBe(false);
+  });
+
   it('a daemon whose keeper does not outlive leaves none', async () => {
     using scene = openScene('keeper: { outlive: false }\n');
     const { cwd, state } = scene;

@@ -192,6 +192,11 @@ test('a daemon that dies before it has let the pin move holds nothing up', OPTIO
   });
   expect(await client.ended).toBeNull();
   await until(async () => (await readKeeperStatus(scene.spoolDir))!.generation > 2);
+  await stopKeeper(scene.spoolDir);
+  // Or before it has said a word.
+  startKeeper(keeperOptions(scene)).pipe.destroy();
+  await until(() => isHeld(scene));
+  await until(async () => ((await readKeeperStatus(scene.spoolDir))?.generation ?? 0) > 2);
   await writer.stop();
 });
 

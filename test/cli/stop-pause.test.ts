@@ -1,5 +1,5 @@
 /** `waggle stop`, `pause`, `resume`, and what `status` tells of the keeper: beside a real daemon, or without one. */
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
@@ -103,11 +103,14 @@ describe('waggle stop', () => {
   it('a first start that fails leaves no keeper: there is no history to go on with', async () => {
     using scene = openScene();
     const { cwd, state, database } = scene;
-    database.function('own', { deterministic: true }, (value: unknown) => value);
-    database.exec('CREATE TABLE g (a, b AS (own(a)))');
+    database.close();
+    const file = readFileSync(join(cwd, 'app.sqlite'));
+    // The root of the table is no page of a table.
+    file[4096] = 7;
+    writeFileSync(join(cwd, 'app.sqlite'), file);
     await using daemon = new WaggleProcess(['run'], { cwd });
     expect(await daemon.exited).toMatchObject({ code: 1 });
-    expect(daemon.stderr).toContain('CATALOG_UNREADABLE');
+    expect(daemon.stderr).toContain('HIVE_CORRUPT');
     expect(existsSync(join(state, 'spool', LOCK_NAME))).toBe(true);
     expect(isHeld(state)).toBe(false);
   });

@@ -34,12 +34,14 @@ export class Replica {
   readonly map: PageMap;
   readonly usableSize: number;
   readonly #diff: TransactionDiff;
+  readonly #images: SetOnMirror;
 
   private constructor(parts: { mirror: Mirror; map: PageMap; diff: TransactionDiff; usableSize: number }) {
     this.mirror = parts.mirror;
     this.map = parts.map;
     this.usableSize = parts.usableSize;
     this.#diff = parts.diff;
+    this.#images = new SetOnMirror(parts.mirror);
   }
 
   /**
@@ -132,15 +134,39 @@ export class Replica {
   }
 
   #imagesOf(set: PageSet): PageImages {
-    const { mirror } = this;
     if (set.has(1)) this.#checkFormat(set.image(1));
-    return {
-      oldPage: (page) => mirror.page(existing(page)),
-      newPage: (page) => (set.has(page) ? set.image(page) : mirror.page(existing(page))),
-      isChanged: (page) => set.has(page),
-      oldSizePages: mirror.sizePages,
-      newSizePages: set.sizePages,
-    };
+    this.#images.begin(set);
+    return this.#images;
+  }
+}
+
+/** The mirror before a set of pages, and with it. One object serves all sets. */
+class SetOnMirror implements PageImages {
+  oldSizePages = 0;
+  newSizePages = 0;
+  readonly #mirror: Mirror;
+  #set: PageSet | null = null;
+
+  constructor(mirror: Mirror) {
+    this.#mirror = mirror;
+  }
+
+  begin(set: PageSet): void {
+    this.#set = set;
+    this.oldSizePages = this.#mirror.sizePages;
+    this.newSizePages = set.sizePages;
+  }
+
+  oldPage(page: number): Buffer {
+    return this.#mirror.page(existing(page));
+  }
+
+  newPage(page: number): Buffer {
+    return this.#set!.has(page) ? this.#set!.image(page) : this.#mirror.page(existing(page));
+  }
+
+  isChanged(page: number): boolean {
+    return this.#set!.has(page);
   }
 }
 

@@ -24,6 +24,7 @@ export class Schema {
   readonly byName: ReadonlyMap<string, TrackedTable>;
   readonly #byTree: ReadonlyMap<number, TrackedTable>;
   #order: readonly TrackedTable[] | null = null;
+  #ranks: readonly number[] | null = null;
 
   constructor(catalog: Catalog, tables: readonly TrackedTable[]) {
     this.catalog = catalog;
@@ -73,6 +74,16 @@ export class Schema {
   inForeignKeyOrder(): readonly TrackedTable[] {
     this.#order ??= parentsFirst(this.tables, this.byName);
     return this.#order;
+  }
+
+  /** Place of the table at `index` in that order. */
+  foreignKeyRank(index: number): number {
+    if (this.#ranks === null) {
+      const ranks: number[] = [];
+      this.inForeignKeyOrder().forEach((entry, rank) => (ranks[entry.index] = rank));
+      this.#ranks = ranks;
+    }
+    return this.#ranks[index]!;
   }
 }
 

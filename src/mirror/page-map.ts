@@ -95,7 +95,7 @@ const grown = (array: Int32Array, length: number): Int32Array => {
   return result;
 };
 
-/** Changes to the map that one transaction makes: collected while the old map is still being asked, then applied at once. */
+/** Changes to the map that one transaction makes: collected while the old map is still being asked, then applied at once. Empty then. */
 export class PageMapEdit {
   readonly #cleared: number[] = [];
   /** page, tree, chain; page, tree, chain; … */
@@ -118,5 +118,7 @@ export class PageMapEdit {
       map.tree[this.#claimed[at]!] = this.#claimed[at + 1]!;
       map.chain[this.#claimed[at]!] = this.#claimed[at + 2]!;
     }
+    this.#cleared.length = 0;
+    this.#claimed.length = 0;
   }
 }

@@ -69,7 +69,7 @@ export class ReplicaProbe implements AsyncDisposable {
         recovered: false,
       };
       const decoder = new ChangeDecoder({ transaction: info, catalog: schema.catalog, previousCatalog: previous.catalog });
-      result.push(changes.parts().flatMap((part) => decoder.decode(partBytes(part))));
+      result.push(changes.parts().flatMap((part) => decoder.decode(Buffer.from(partBytes(part)))));
     }
     return result;
   }

@@ -126,6 +126,11 @@ export class CaptureSession implements AsyncDisposable {
     return taken;
   }
 
+  /** Right behind the batch that was taken there was more. */
+  get isBehind(): boolean {
+    return this.#tail.isBehind;
+  }
+
   /** Nothing that is committed now is left to take. */
   get isCaughtUp(): boolean {
     return this.#tail.isCaughtUp();

@@ -14,11 +14,13 @@ import type { TextEncoding } from '../change/table.ts';
 import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
-import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { type PageMap, PageMapEdit, schemaTree, type TreeToAdd } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
+import { type CompareKeys, keyComparison } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
+import { KeyMerge } from './key-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { PagesByTree } from './pages-by-tree.ts';
@@ -169,7 +171,7 @@ export class TransactionDiff {
     return guarded('sqlite_schema', () => {
       let any = false;
       const note = (): void => void (any = true);
-      this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, visitor: { created: note, updated: note, deleted: note } });
+      this.#mergePages({ of: schemaTree(SCHEMA_TREE), order: null, pages, images, visitor: { created: note, updated: note, deleted: note } });
       return any ? this.#readSchema(images) : previous;
     });
   }
@@ -193,7 +195,7 @@ export class TransactionDiff {
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
     const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
-    guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, visitor }));
+    guarded(entry.table.name, () => this.#mergePages({ of: entry, order: this.#orderOf(entry), pages, images, visitor }));
     return visitor;
   }
 
@@ -204,11 +206,18 @@ export class TransactionDiff {
     return this.#tables[this.#tablesUsed++]!;
   }
 
-  #mergePages(options: { tree: number; root: number; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
-    const { tree, root, pages, images, visitor } = options;
+  /** The order in which the rows of a WITHOUT ROWID table stand; null: by rowid. */
+  #orderOf({ table }: TrackedTable): CompareKeys | null {
+    return table.withoutRowid === undefined ? null : keyComparison(table.withoutRowid.key, this.#encoding);
+  }
+
+  #mergePages(options: { of: TreeToAdd; order: CompareKeys | null; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
+    const { of, order, pages, images, visitor } = options;
+    const { tree } = of;
     const edit = this.#edit;
-    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(tree, root, pages, images);
-    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
+    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(of, pages, images);
+    const merging = { tree, images, edit, touchedChains, visitor, pairs: 'changed' as const };
+    const merge = order === null ? this.#merge.begin(merging) : new KeyMerge({ ...merging, usableSize: this.#usableSize, compare: order });
     // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
     for (const page of removed) edit.clear(page);
     for (const page of added) edit.claim(page, tree, 0);
@@ -227,6 +236,12 @@ export class TransactionDiff {
       : rowComparison(before, now.table, this.#encoding);
     const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
+      const compare = this.#orderOf(now);
+      if (compare !== null) {
+        const merging = { tree: now.tree, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' as const };
+        new KeyMerge({ ...merging, usableSize: this.#usableSize, compare }).mergeTrees(old?.root ?? null, now.root);
+        return;
+      }
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
@@ -242,9 +257,7 @@ export class TransactionDiff {
     for (const entry of rewritten) this.#map.clearTree(entry.tree);
     this.#edit.applyTo(this.#map);
     for (const entry of rewritten) {
-      guarded(entry.table.name, () =>
-        this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)),
-      );
+      guarded(entry.table.name, () => this.#map.addTree(entry, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
     }
   }
 }

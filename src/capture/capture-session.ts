@@ -23,7 +23,8 @@ import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
 import { findContinuation, type Ready } from './continuation.ts';
 import type { Beginning, CaptureOptions } from './protocol.ts';
-import { findChangedPages, mirrorSnapshot } from './recovery.ts';
+import { mirrorDirectory, nextMirrorDirectory, settleExchange } from './mirror-exchange.ts';
+import { findChangedPages, hasSameFormat, mirrorSnapshot } from './recovery.ts';
 import { Replica, type ReplicaOptions } from './replica.ts';
 import { asDiskFull, retryWhileFull } from './retry-while-full.ts';
 import type { SpillFile } from './spill-file.ts';
@@ -70,7 +71,7 @@ export class CaptureSession implements AsyncDisposable {
 
   /**
    * Takes the pin and finds out how to go on. Throws the keeper's errors (HIVE_…), STATE_CORRUPT where the mirror is not valid
-   * and `onGap` is `fail`, HIVE_PAGE_SIZE_CHANGED, HIVE_CORRUPT, the catalog's errors.
+   * and `onGap` is `fail`, HIVE_CORRUPT, the catalog's errors.
    */
   static async begin(options: SessionOptions): Promise<CaptureSession> {
     const { capture, log } = options;
@@ -394,7 +395,7 @@ const goOn = async (options: SessionOptions, ready: Ready, position: Position): 
   const { capture, log } = options;
   const replica = options.replica ?? (await openReplica(options));
   if (!(replica instanceof Replica)) {
-    const reason = `the mirror in ${join(capture.stateDir, 'mirror')} cannot be used: ${replica.invalid}`;
+    const reason = `the mirror in ${mirrorDirectory(capture.stateDir)} cannot be used: ${replica.invalid}`;
     if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
     options.warn(new WaggleError('STATE_CORRUPT', reason, { hint: 'Nothing to do: waggle takes a new snapshot, and sinks are filled again.' }));
     log.reset();
@@ -472,7 +473,8 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   const state = log.state()!;
   const known = log.catalog(state.catalogVersion);
   if (known === null) return { invalid: 'the log does not have its catalog' };
-  const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
+  settleExchange(capture.stateDir, state.batchId);
+  const pageSize = Mirror.pageSizeOf(mirrorDirectory(capture.stateDir));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
   const mirror = await retryWhileFull(() => Mirror.open(mirrorOptions(options, pageSize), state.batchId), options);
   return mirror instanceof Mirror ? readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
@@ -492,14 +494,52 @@ const readReplica = async (mirror: Mirror, options: ReplicaOptions): Promise<Rep
 const recover = async (options: SessionOptions, ready: Ready, replica: Replica, epoch: number): Promise<Begun> => {
   const { log } = options;
   using snapshot = HiveSnapshot.open(options.capture.hive, ready);
+  if (!hasSameFormat(replica, snapshot)) return recoverFormat(options, ready, replica, snapshot, epoch);
   const { mirror } = replica;
   const set = findChangedPages(mirror, snapshot);
   const { changes, schema, previous } = replica.apply(set);
   const batchId = log.state()!.batchId + 1;
   const position = positionAt(ready, snapshot, epoch);
   await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), options);
+  await appendRecovered(options, { batchId, position, sizePages: set.sizePages }, { changes, schema, previous });
+  options.spill.clear();
+  await retryWhileFull(() => mirror.afterLogCommit(), options);
+  // A comparison that found nothing is nothing to tell of.
+  return { replica, position, generation: 1, beginning: changes.count > 0 ? 'recovered' : 'resumed', continuation: null };
+};
+
+/** The same where page size or reserved bytes are other ones: tables are compared row by row, and the mirror is a new one. */
+const recoverFormat = async (options: SessionOptions, ready: Ready, replica: Replica, snapshot: HiveSnapshot, epoch: number): Promise<Begun> => {
+  const { log, captured, capture, spill } = options;
+  const batchId = log.state()!.batchId + 1;
+  const position = positionAt(ready, snapshot, epoch);
+  const directory = nextMirrorDirectory(capture.stateDir);
+  const mirror = await retryWhileFull(
+    () => mirrorSnapshot(snapshot, { ...mirrorOptions(options, snapshot.header.pageSize), directory }, batchId),
+    options,
+  );
+  let count: number;
+  try {
+    const compared = replica.compareWith(mirror, captured, spill);
+    count = compared.changes.count;
+    await appendRecovered(options, { batchId, position, sizePages: mirror.sizePages }, compared);
+  } finally {
+    await mirror[Symbol.asyncDispose]();
+  }
+  spill.clear();
+  await replica.mirror[Symbol.asyncDispose]();
+  const exchanged = await openReplica(options);
+  if (!(exchanged instanceof Replica)) throw new WaggleError('STATE_CORRUPT', `the new mirror cannot be used: ${exchanged.invalid}`);
+  return { replica: exchanged, position, generation: 1, beginning: count > 0 ? 'recovered' : 'resumed', continuation: null };
+};
+
+const appendRecovered = async (
+  options: SessionOptions,
+  { batchId, position, sizePages }: { batchId: number; position: Position; sizePages: number },
+  { changes, schema, previous }: TransactionChanges,
+): Promise<void> => {
   const transaction: LogTransaction = {
-    epoch,
+    epoch: position.epoch,
     frame: position.frame,
     timestampUs: nowUs(),
     origin: null,
@@ -510,26 +550,15 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
     previousCatalogVersion: previous.catalog.version,
   };
   const catalogs = schema === previous ? [] : [schema.catalog];
+  const transactions = TransactionBatch.of(transaction);
   await retryWhileFull(
-    () =>
-      log.append({
-        batchId,
-        position,
-        sizePages: set.sizePages,
-        catalogVersion: schema.catalog.version,
-        catalogs,
-        transactions: TransactionBatch.of(transaction),
-      }),
+    () => options.log.append({ batchId, position, sizePages, catalogVersion: schema.catalog.version, catalogs, transactions }),
     options,
   );
-  options.spill.clear();
-  await retryWhileFull(() => mirror.afterLogCommit(), options);
-  // A comparison that found nothing is nothing to tell of.
-  return { replica, position, generation: 1, beginning: changes.count > 0 ? 'recovered' : 'resumed', continuation: null };
 };
 
 const mirrorOptions = ({ capture, log }: SessionOptions, pageSize: number): MirrorOptions => ({
-  directory: join(capture.stateDir, 'mirror'),
+  directory: mirrorDirectory(capture.stateDir),
   pageSize,
   durability: capture.durability,
   makeLogDurable: () => log.sync(),

@@ -7,6 +7,7 @@ import type { SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
 import type { Catalog, Rowid, RowPlace } from '../change/table.ts';
+import { diffFormats } from '../diff/format-diff.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
 import { rowKey, keyNumber } from '../diff/row-key.ts';
@@ -85,6 +86,26 @@ export class Replica {
       captured,
       this.#imagesOf({ sizePages: this.mirror.sizePages, pages: [], isResident: true, has: () => false, image: (page) => this.mirror.page(page) }),
     );
+  }
+
+  /**
+   * The changes to the database in another mirror, whose pages are of another size. This replica stays as it is.
+   * Throws HIVE_CORRUPT and the catalog's errors.
+   */
+  compareWith(other: Mirror, captured: TableFilter, spill: PartSpill | null): TransactionChanges {
+    const previous = this.schema;
+    const before = { schema: previous, usableSize: this.usableSize, sizePages: this.mirror.sizePages, readPage: pagesOf(this.mirror) };
+    const { usableSize, encoding } = headerOf(other);
+    if (encoding !== headerOf(this.mirror).encoding && previous.tables.length > 0) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
+    const after = { usableSize, sizePages: other.sizePages, readPage: pagesOf(other) };
+    try {
+      const rows = readSchemaRows({ ...after, root: 1, after: null }, encoding);
+      const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding, captured, previous });
+      return diffFormats(before, { ...after, schema }, encoding, spill);
+    } catch (error) {
+      if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
+      throw error;
+    }
   }
 
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
@@ -208,6 +229,11 @@ const knownSchema = (rows: readonly SchemaRow[], known: Catalog): Schema => {
   if (!isSame) throw new WaggleError('STATE_CORRUPT', 'the mirror does not have the tables of the log');
   return schema;
 };
+
+const pagesOf =
+  (mirror: Mirror) =>
+  (page: number): Buffer =>
+    mirror.page(existing(page));
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {
   const header = parseDatabaseHeader(mirror.page(1));

@@ -128,7 +128,7 @@ export class TransactionDiff {
   #diffTables({ previous, schema, images }: { previous: Schema; schema: Schema; images: PageImages }): TransactionChanges {
     const rewritten: TrackedTable[] = [];
     const found: TableChanges[] = [];
-    const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
+    const dropped = schema === previous ? [] : goneTables(previous, schema);
     for (const entry of schema.tables) {
       const known = previous.byName.get(entry.table.name);
       const old = known === undefined || dropped.includes(known) ? undefined : known;
@@ -152,14 +152,8 @@ export class TransactionDiff {
     rewritten: readonly TrackedTable[];
     images: PageImages;
   }): TransactionChanges {
-    const { previous, found, dropped, rewritten, images } = parts;
-    let { schema } = parts;
-    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, this.#changes);
-    const changes = writeRowChanges(schema, found, this.#changes);
-    if (found.some((table) => table.movedSilently)) {
-      const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
-      schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
-    }
+    const { previous, dropped, rewritten, images } = parts;
+    const { changes, schema } = writeChanges({ ...parts, into: this.#changes });
     this.#moveMap(dropped, rewritten, images);
     this.#schema = schema;
     return { changes, previous, schema };
@@ -272,6 +266,25 @@ export const readSchemaRows = (from: RowsFrom, encoding: TextEncoding): SchemaRo
   return rows;
 };
 
+/** All changes in their order, and the schema with what they tell of it. */
+export const writeChanges = (parts: {
+  previous: Schema;
+  schema: Schema;
+  found: TableChanges[];
+  dropped: readonly TrackedTable[];
+  into: ChangeWriter;
+}): { changes: ChangeWriter; schema: Schema } => {
+  const { previous, schema, found, dropped, into } = parts;
+  if (schema !== previous) writeSchemaChanges(previous, schema, dropped, into);
+  const changes = writeRowChanges(schema, found, into);
+  if (!found.some((table) => table.movedSilently)) return { changes, schema };
+  const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
+  return { changes, schema: schema === previous ? schema.withMoved(moved) : markMoved(schema, moved) };
+};
+
+/** Tables that are dropped, or whose name was taken by a table with another key. */
+export const goneTables = (previous: Schema, schema: Schema): TrackedTable[] => previous.tables.filter((entry) => isGone(entry, schema));
+
 /** Dropped, or its name was taken by a table with another key. */
 const isGone = (entry: TrackedTable, schema: Schema): boolean => {
   const now = schema.byName.get(entry.table.name);
@@ -331,7 +344,7 @@ const markMoved = (schema: Schema, moved: ReadonlySet<string>): Schema => {
 };
 
 /** Turns a contradiction in the file into HIVE_CORRUPT that names the table. */
-const guarded = <T>(table: string, work: () => T): T => {
+export const guarded = <T>(table: string, work: () => T): T => {
   try {
     return work();
   } catch (error) {

@@ -2,8 +2,8 @@
  * How a session begins: with a first state, where the log stands, or by comparing hive and mirror. Whatever it is, the keeper
  * holds its pin meanwhile.
  */
-import { join } from 'node:path';
 import type { Position } from '../change/change.ts';
+import type { TransactionChanges } from '../diff/transaction-diff.ts';
 import { HiveSnapshot } from '../hive/hive-snapshot.ts';
 import type { StartNote } from '../keeper/protocol.ts';
 import { TransactionBatch } from '../log/transaction-batch.ts';
@@ -12,7 +12,8 @@ import { WaggleError } from '../support/errors.ts';
 import { findContinuation, type Ready } from './continuation.ts';
 import { recoveredTransaction } from './log-transaction.ts';
 import type { Beginning } from './protocol.ts';
-import { findChangedPages, mirrorSnapshot } from './recovery.ts';
+import { mirrorDirectory, nextMirrorDirectory, settleExchange } from './mirror-exchange.ts';
+import { findChangedPages, hasSameFormat, mirrorSnapshot } from './recovery.ts';
 import { Replica, type ReplicaOptions } from './replica.ts';
 import { retryWhileFull } from './retry-while-full.ts';
 import type { SessionOptions } from './session-options.ts';
@@ -55,7 +56,7 @@ export const goOn = async (options: SessionOptions, ready: Ready, position: Posi
   const { capture, log } = options;
   const replica = options.replica ?? (await openReplica(options));
   if (!(replica instanceof Replica)) {
-    const reason = `the mirror in ${join(capture.stateDir, 'mirror')} cannot be used: ${replica.invalid}`;
+    const reason = `the mirror in ${mirrorDirectory(capture.stateDir)} cannot be used: ${replica.invalid}`;
     if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
     options.warn(new WaggleError('STATE_CORRUPT', reason, { hint: 'Nothing to do: waggle takes a new snapshot, and sinks are filled again.' }));
     log.reset();
@@ -113,7 +114,8 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   const state = log.state()!;
   const known = log.catalog(state.catalogVersion);
   if (known === null) return { invalid: 'the log does not have its catalog' };
-  const pageSize = Mirror.pageSizeOf(join(capture.stateDir, 'mirror'));
+  settleExchange(capture.stateDir, state.batchId);
+  const pageSize = Mirror.pageSizeOf(mirrorDirectory(capture.stateDir));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
   const mirror = await retryWhileFull(() => Mirror.open(mirrorOptions(options, pageSize), state.batchId), options);
   return mirror instanceof Mirror ? readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
@@ -133,35 +135,63 @@ const readReplica = async (mirror: Mirror, options: ReplicaOptions): Promise<Rep
 const recover = async (options: SessionOptions, ready: Ready, replica: Replica, epoch: number): Promise<Begun> => {
   const { log } = options;
   using snapshot = HiveSnapshot.open(options.capture.hive, ready);
+  if (!hasSameFormat(replica, snapshot)) return recoverFormat(options, ready, replica, snapshot, epoch);
   const { mirror } = replica;
   const set = findChangedPages(mirror, snapshot);
   const applied = replica.apply(set);
-  const { changes, schema, previous } = applied;
   const batchId = log.state()!.batchId + 1;
   const position = positionAt(ready, snapshot, epoch);
   await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), options);
-  const catalogs = schema === previous ? [] : [schema.catalog];
-  await retryWhileFull(
-    () =>
-      log.append({
-        batchId,
-        position,
-        sizePages: set.sizePages,
-        catalogVersion: schema.catalog.version,
-        catalogs,
-        transactions: TransactionBatch.of(recoveredTransaction(position, applied)),
-        clean: startNote(ready),
-      }),
-    options,
-  );
+  await appendRecovered(options, ready, { batchId, position, sizePages: set.sizePages }, applied);
   options.spill.clear();
   await retryWhileFull(() => mirror.afterLogCommit(), options);
   // A comparison that found nothing is nothing to tell of.
-  return { replica, position, generation: 1, beginning: changes.count > 0 ? 'recovered' : 'resumed', continuation: null };
+  return { replica, position, generation: 1, beginning: applied.changes.count > 0 ? 'recovered' : 'resumed', continuation: null };
+};
+
+/** The same where page size or reserved bytes are other ones: tables are compared row by row, and the mirror is a new one. */
+const recoverFormat = async (options: SessionOptions, ready: Ready, replica: Replica, snapshot: HiveSnapshot, epoch: number): Promise<Begun> => {
+  const { log, captured, capture, spill } = options;
+  const batchId = log.state()!.batchId + 1;
+  const position = positionAt(ready, snapshot, epoch);
+  const directory = nextMirrorDirectory(capture.stateDir);
+  const mirror = await retryWhileFull(
+    () => mirrorSnapshot(snapshot, { ...mirrorOptions(options, snapshot.header.pageSize), directory }, batchId),
+    options,
+  );
+  let count: number;
+  try {
+    const compared = replica.compareWith(mirror, captured, spill);
+    count = compared.changes.count;
+    await appendRecovered(options, ready, { batchId, position, sizePages: mirror.sizePages }, compared);
+  } finally {
+    await mirror[Symbol.asyncDispose]();
+  }
+  spill.clear();
+  await replica.mirror[Symbol.asyncDispose]();
+  const exchanged = await openReplica(options);
+  if (!(exchanged instanceof Replica)) throw new WaggleError('STATE_CORRUPT', `the new mirror cannot be used: ${exchanged.invalid}`);
+  return { replica: exchanged, position, generation: 1, beginning: count > 0 ? 'recovered' : 'resumed', continuation: null };
+};
+
+const appendRecovered = async (
+  { log, ...options }: SessionOptions,
+  ready: Ready,
+  { batchId, position, sizePages }: { batchId: number; position: Position; sizePages: number },
+  changes: TransactionChanges,
+): Promise<void> => {
+  const { schema, previous } = changes;
+  const catalogs = schema === previous ? [] : [schema.catalog];
+  const transactions = TransactionBatch.of(recoveredTransaction(position, changes));
+  const { version } = schema.catalog;
+  await retryWhileFull(
+    () => log.append({ batchId, position, sizePages, catalogVersion: version, catalogs, transactions, clean: startNote(ready) }),
+    options,
+  );
 };
 
 const mirrorOptions = ({ capture, log }: SessionOptions, pageSize: number): MirrorOptions => ({
-  directory: join(capture.stateDir, 'mirror'),
+  directory: mirrorDirectory(capture.stateDir),
   pageSize,
   durability: capture.durability,
   makeLogDurable: () => log.sync(),

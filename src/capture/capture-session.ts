@@ -48,7 +48,7 @@ export class CaptureSession implements AsyncDisposable {
 
   /**
    * Takes the pin and finds out how to go on. Throws the keeper's errors (HIVE_…), STATE_CORRUPT where the mirror is not valid
-   * and `onGap` is `fail`, HIVE_PAGE_SIZE_CHANGED, HIVE_CORRUPT, the catalog's errors.
+   * and `onGap` is `fail`, HIVE_CORRUPT, the catalog's errors.
    */
   static async begin(options: SessionOptions): Promise<CaptureSession> {
     const { capture, log } = options;

@@ -6,14 +6,17 @@ import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
 import type { SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
-import type { Catalog, Rowid } from '../change/table.ts';
+import type { Catalog, Rowid, RowPlace } from '../change/table.ts';
+import { diffFormats } from '../diff/format-diff.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
-import { forEachRow } from '../diff/tree-scan.ts';
+import { rowKey, keyNumber } from '../diff/row-key.ts';
+import { forEachIndexRow, forEachRow } from '../diff/tree-scan.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import { PageMap } from '../mirror/page-map.ts';
+import { PageMap, schemaTree } from '../mirror/page-map.ts';
 import { cellCount, PageCorruption } from '../sqlite/btree-page.ts';
 import { type DatabaseHeader, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { keyComparison } from '../sqlite/key-order.ts';
 import { checkRecord, RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 
@@ -54,14 +57,14 @@ export class Replica {
     const { usableSize, encoding } = header;
     try {
       const map = new PageMap(mirror.sizePages);
-      map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
+      map.addTree(schemaTree(SCHEMA_TREE), usableSize, mirror.sizePages, readPage);
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       const schema =
         options.known === null
           ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
           : knownSchema(rows, options.known);
-      for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
+      for (const entry of schema.tables) map.addTree(entry, usableSize, mirror.sizePages, readPage);
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
@@ -85,6 +88,26 @@ export class Replica {
     );
   }
 
+  /**
+   * The changes to the database in another mirror, whose pages are of another size. This replica stays as it is.
+   * Throws HIVE_CORRUPT and the catalog's errors.
+   */
+  compareWith(other: Mirror, captured: TableFilter, spill: PartSpill | null): TransactionChanges {
+    const previous = this.schema;
+    const before = { schema: previous, usableSize: this.usableSize, sizePages: this.mirror.sizePages, readPage: pagesOf(this.mirror) };
+    const { usableSize, encoding } = headerOf(other);
+    if (encoding !== headerOf(this.mirror).encoding && previous.tables.length > 0) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
+    const after = { usableSize, sizePages: other.sizePages, readPage: pagesOf(other) };
+    try {
+      const rows = readSchemaRows({ ...after, root: 1, after: null }, encoding);
+      const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding, captured, previous });
+      return diffFormats(before, { ...after, schema }, encoding, spill);
+    } catch (error) {
+      if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
+      throw error;
+    }
+  }
+
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
   apply(set: PageSet): TransactionChanges {
     const changes = this.#diff.diff(set.pages, this.#imagesOf(set));
@@ -93,31 +116,38 @@ export class Replica {
   }
 
   /**
-   * Rows of a table in rowid order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
+   * Rows of a table in their order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
    * Null if the table is not captured. Throws PageCorruption and RecordError.
    */
-  readRows(table: string, after: Rowid | null, maxBytes: number): ReplicaRows | null {
+  readRows(table: string, after: RowPlace | null, maxBytes: number): ReplicaRows | null {
     const entry = this.schema.byName.get(table);
     if (entry === undefined) return null;
     const rowids: Rowid[] = [];
     const records: Buffer[] = [];
     let bytes = 0;
     let done = true;
-    const { mirror } = this;
-    forEachRow(
-      { root: entry.root, usableSize: this.usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after },
-      (rowid, record) => {
-        if (bytes >= maxBytes) {
-          done = false;
-          return false;
-        }
-        checkRecord(record);
-        rowids.push(rowid);
-        records.push(Buffer.from(record));
-        bytes += record.length + 16;
-        return true;
-      },
-    );
+    const { mirror, usableSize } = this;
+    const take = (rowid: Rowid, record: Buffer): boolean => {
+      if (bytes >= maxBytes) {
+        done = false;
+        return false;
+      }
+      checkRecord(record);
+      rowids.push(rowid);
+      records.push(Buffer.from(record));
+      bytes += record.length + 16;
+      return true;
+    };
+    const from = { root: entry.root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
+    const { withoutRowid } = entry.table;
+    // A place of the other kind is one of an earlier table of that name. Its reader sees by the generation that it is to start again.
+    if (withoutRowid === undefined) {
+      forEachRow({ ...from, after: after instanceof Uint8Array ? null : after }, take);
+    } else {
+      const compare = keyComparison(withoutRowid.key, this.schema.catalog.encoding);
+      const place = after instanceof Uint8Array ? Buffer.from(after.buffer, after.byteOffset, after.length) : null;
+      forEachIndexRow({ ...from, compare, after: place }, (record) => take(keyNumber(rowKey(entry.table, 0, record)), record));
+    }
     return { rowids, records, done };
   }
 
@@ -199,6 +229,11 @@ const knownSchema = (rows: readonly SchemaRow[], known: Catalog): Schema => {
   if (!isSame) throw new WaggleError('STATE_CORRUPT', 'the mirror does not have the tables of the log');
   return schema;
 };
+
+const pagesOf =
+  (mirror: Mirror) =>
+  (page: number): Buffer =>
+    mirror.page(existing(page));
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {
   const header = parseDatabaseHeader(mirror.page(1));

@@ -2,6 +2,7 @@
  * The captured tables at one version of the hive's schema, with where their trees begin. A new version is made when
  * sqlite_schema changed, or when rows of a table changed their rowid without a change to tell.
  */
+import { INDEX_TREE, TABLE_TREE, type TreeKinds } from '../sqlite/btree-page.ts';
 import type { Catalog, Table, TextEncoding } from '../change/table.ts';
 import type { SchemaRow } from './schema-rows.ts';
 import { readTables, type RootedTable, type TableFilter } from './table-reader.ts';
@@ -13,6 +14,7 @@ export interface TrackedTable {
   readonly index: number;
   readonly root: number;
   readonly tree: number;
+  readonly kinds: TreeKinds;
 }
 
 /** The tree of sqlite_schema itself. Tables have ids above. */
@@ -44,7 +46,8 @@ export class Schema {
     const tables = rooted.map(({ table, root }, index) => {
       const known = previous?.byName.get(table.name);
       const generation = known === undefined || known.root !== root ? version : known.table.generation;
-      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++ };
+      const kinds = table.withoutRowid === undefined ? TABLE_TREE : INDEX_TREE;
+      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++, kinds };
     });
     return new Schema({ version, encoding, tables: tables.map((entry) => entry.table) }, tables);
   }

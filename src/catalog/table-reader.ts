@@ -3,7 +3,8 @@
  * tell columns, keys, defaults and foreign keys. There is no SQL parser of ours.
  */
 import Database from 'better-sqlite3';
-import type { Affinity, Column, Table, Value } from '../change/table.ts';
+import type { Affinity, Column, RecordLayout, Table, Value } from '../change/table.ts';
+import { type Collation, COLLATIONS } from '../sqlite/key-order.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { SchemaRow } from './schema-rows.ts';
 
@@ -23,7 +24,17 @@ interface TableListRow {
   readonly strict: 0 | 1;
 }
 
+/** A column of an index, as `PRAGMA index_xinfo` tells it. */
+interface IndexColumnRow {
+  readonly cid: number;
+  readonly desc: 0 | 1;
+  readonly coll: string;
+  /** 1: the rows stand in its order. */
+  readonly key: 0 | 1;
+}
+
 interface ColumnRow {
+  readonly cid: number;
   readonly name: string;
   readonly type: string;
   readonly notnull: 0 | 1;
@@ -36,7 +47,8 @@ interface ColumnRow {
 /**
  * The captured tables of a schema, in schema order. `generation` means nothing in any of them: the caller knows better. `known`: tables of
  * the schema before, which need not be asked for again where their definition is the same.
- * Throws TABLE_WITHOUT_ROWID for a captured table of that kind and CATALOG_UNREADABLE for a statement that SQLite refuses.
+ * Throws CATALOG_UNREADABLE for a statement that SQLite refuses and COLLATION_UNKNOWN for a WITHOUT ROWID table whose order only
+ * the application knows.
  */
 export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, known: ReadonlyMap<string, Table> = new Map()): RootedTable[] => {
   const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
@@ -61,8 +73,7 @@ export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, kn
     }
     const entry = listed.get(row.name);
     if (entry === undefined || entry.type !== 'table') continue;
-    if (entry.wr === 1) throw new WaggleError('TABLE_WITHOUT_ROWID', `table "${row.name}" is WITHOUT ROWID, which this version cannot capture`);
-    result.push({ table: describe(scratch, row, entry.strict === 1), root: row.root });
+    result.push({ table: describe(scratch, row, entry), root: row.root });
   }
   return result;
 };
@@ -113,7 +124,8 @@ const load = (scratch: Database.Database, row: SchemaRow): void => {
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-const describe = (scratch: Database.Database, row: SchemaRow, strict: boolean): Table => {
+const describe = (scratch: Database.Database, row: SchemaRow, listed: TableListRow): Table => {
+  const strict = listed.strict === 1;
   const rows = (scratch.pragma(`main.table_xinfo(${quoted(row.name)})`) as ColumnRow[]).filter((column) => column.hidden !== 2);
   const columns = rows.map((column) => describeColumn(scratch, column, strict));
   const key = columns
@@ -127,6 +139,7 @@ const describe = (scratch: Database.Database, row: SchemaRow, strict: boolean): 
     columns,
     key,
     rowidAlias: findRowidAlias(scratch, row.name, columns, key),
+    ...(listed.wr === 1 ? { withoutRowid: describeLayout(scratch, row.name, rows) } : {}),
     strict,
     references: [...new Set(references)],
     sql: row.sql!,
@@ -142,6 +155,23 @@ const findRowidAlias = (scratch: Database.Database, name: string, columns: reado
   if (key.length !== 1 || columns[key[0]!]!.type.toUpperCase() !== 'INTEGER') return -1;
   const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { origin: string }[];
   return indexes.some((index) => index.origin === 'pk') ? -1 : key[0]!;
+};
+
+/** A WITHOUT ROWID table is its primary key's index, which has all columns. */
+const describeLayout = (scratch: Database.Database, name: string, columns: readonly ColumnRow[]): RecordLayout => {
+  const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { name: string; origin: string }[];
+  const primary = indexes.find((index) => index.origin === 'pk')!;
+  const rows = scratch.pragma(`main.index_xinfo(${quoted(primary.name)})`) as IndexColumnRow[];
+  return {
+    fields: rows.map(({ cid }) => columns.findIndex((column) => column.cid === cid)),
+    key: rows.filter((row) => row.key === 1).map(({ coll, desc }) => ({ collation: knownCollation(name, coll), descending: desc === 1 })),
+  };
+};
+
+const knownCollation = (table: string, name: string): Collation => {
+  const known = COLLATIONS.find((collation) => collation === name.toUpperCase());
+  if (known !== undefined) return known;
+  throw new WaggleError('COLLATION_UNKNOWN', `table "${table}" is WITHOUT ROWID in the order of the collation "${name}", which SQLite does not have`);
 };
 
 const describeColumn = (scratch: Database.Database, column: ColumnRow, strict: boolean): Column => {

@@ -23,8 +23,9 @@ export class Row {
    * `record`. Decodes at each call; throws a RecordError on a record that contradicts itself.
    */
   values(integers: 'number' | 'bigint' = 'number'): Value[] {
-    const { columns, rowidAlias } = this.table;
-    const values: Value[] = decodeRecord(this.record, { encoding: this.#encoding, integers });
+    const { columns, rowidAlias, withoutRowid } = this.table;
+    let values: Value[] = decodeRecord(this.record, { encoding: this.#encoding, integers });
+    if (withoutRowid !== undefined) values = inColumnOrder(values, this.table, withoutRowid.fields, integers);
     if (values.length > columns.length) values.length = columns.length;
     for (let index = 0; index < columns.length; index += 1) {
       const column = columns[index]!;
@@ -35,6 +36,12 @@ export class Row {
     return values;
   }
 }
+
+const inColumnOrder = (values: readonly Value[], { columns }: Table, fields: readonly number[], integers: 'number' | 'bigint'): Value[] => {
+  const ordered: Value[] = columns.map((column) => defaultAs(column.defaultValue, integers));
+  for (let field = 0; field < fields.length && field < values.length; field += 1) ordered[fields[field]!] = values[field]!;
+  return ordered;
+};
 
 const defaultAs = (value: Value, integers: 'number' | 'bigint'): Value =>
   typeof value === 'bigint' && integers === 'number' ? canonicalInteger(value) : value;

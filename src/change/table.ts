@@ -2,6 +2,7 @@
  * Tables as SQLite itself describes them, at one version of the schema. Plain data: `src/catalog` makes it,
  * the log stores it beside the changes, sinks map it.
  */
+import type { KeyField } from '../sqlite/key-order.ts';
 
 /**
  * A value of a row. INTEGER is a number when it is a safe integer, else a bigint (or always a bigint where a
@@ -9,7 +10,10 @@
  */
 export type Value = null | number | bigint | string | Uint8Array;
 
-/** A rowid: a number when it is a safe integer, else a bigint. Canonical, so `===` compares. */
+/**
+ * A rowid: a number when it is a safe integer, else a bigint. Canonical, so `===` compares. A row of a WITHOUT ROWID table has none;
+ * a number made of its key's bytes stands in its place (`keyNumber`).
+ */
 export type Rowid = number | bigint;
 
 /** Column affinity (https://sqlite.org/datatype3.html#type_affinity). */
@@ -41,6 +45,8 @@ export interface Table {
   readonly key: readonly number[];
   /** Index of the column that is an alias of the rowid (INTEGER PRIMARY KEY), or -1. */
   readonly rowidAlias: number;
+  /** Present on WITHOUT ROWID tables only: their records hold the columns in another order, and stand in the order of the key. */
+  readonly withoutRowid?: RecordLayout;
   readonly strict: boolean;
   /** Names of the tables that its foreign keys refer to. */
   readonly references: readonly string[];
@@ -52,6 +58,19 @@ export interface Table {
    */
   readonly generation: number;
 }
+
+/** How the records of a WITHOUT ROWID table are laid out: the key's fields first, then the other columns. */
+export interface RecordLayout {
+  /** For each field of a record the index into `columns`. A column that is in the key under two collations comes twice. */
+  readonly fields: readonly number[];
+  /** Order of the first fields, which are the key. */
+  readonly key: readonly KeyField[];
+}
+
+/**
+ * Where a row stands in its table's order: its rowid or, in a WITHOUT ROWID table, a record that begins with its key.
+ */
+export type RowPlace = Rowid | Uint8Array;
 
 /** All captured tables at one version of the schema. */
 export interface Catalog {

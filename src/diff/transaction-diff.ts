@@ -14,11 +14,13 @@ import type { TextEncoding } from '../change/table.ts';
 import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
-import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { type PageMap, PageMapEdit, schemaTree, type TreeToAdd } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
+import { type CompareKeys, keyComparison } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
+import { KeyMerge } from './key-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { PagesByTree } from './pages-by-tree.ts';
@@ -126,7 +128,7 @@ export class TransactionDiff {
   #diffTables({ previous, schema, images }: { previous: Schema; schema: Schema; images: PageImages }): TransactionChanges {
     const rewritten: TrackedTable[] = [];
     const found: TableChanges[] = [];
-    const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
+    const dropped = schema === previous ? [] : goneTables(previous, schema);
     for (const entry of schema.tables) {
       const known = previous.byName.get(entry.table.name);
       const old = known === undefined || dropped.includes(known) ? undefined : known;
@@ -150,14 +152,8 @@ export class TransactionDiff {
     rewritten: readonly TrackedTable[];
     images: PageImages;
   }): TransactionChanges {
-    const { previous, found, dropped, rewritten, images } = parts;
-    let { schema } = parts;
-    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, this.#changes);
-    const changes = writeRowChanges(schema, found, this.#changes);
-    if (found.some((table) => table.movedSilently)) {
-      const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
-      schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
-    }
+    const { previous, dropped, rewritten, images } = parts;
+    const { changes, schema } = writeChanges({ ...parts, into: this.#changes });
     this.#moveMap(dropped, rewritten, images);
     this.#schema = schema;
     return { changes, previous, schema };
@@ -169,7 +165,7 @@ export class TransactionDiff {
     return guarded('sqlite_schema', () => {
       let any = false;
       const note = (): void => void (any = true);
-      this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, visitor: { created: note, updated: note, deleted: note } });
+      this.#mergePages({ of: schemaTree(SCHEMA_TREE), order: null, pages, images, visitor: { created: note, updated: note, deleted: note } });
       return any ? this.#readSchema(images) : previous;
     });
   }
@@ -193,7 +189,7 @@ export class TransactionDiff {
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
     const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
-    guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, visitor }));
+    guarded(entry.table.name, () => this.#mergePages({ of: entry, order: this.#orderOf(entry), pages, images, visitor }));
     return visitor;
   }
 
@@ -204,11 +200,18 @@ export class TransactionDiff {
     return this.#tables[this.#tablesUsed++]!;
   }
 
-  #mergePages(options: { tree: number; root: number; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
-    const { tree, root, pages, images, visitor } = options;
+  /** The order in which the rows of a WITHOUT ROWID table stand; null: by rowid. */
+  #orderOf({ table }: TrackedTable): CompareKeys | null {
+    return table.withoutRowid === undefined ? null : keyComparison(table.withoutRowid.key, this.#encoding);
+  }
+
+  #mergePages(options: { of: TreeToAdd; order: CompareKeys | null; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
+    const { of, order, pages, images, visitor } = options;
+    const { tree } = of;
     const edit = this.#edit;
-    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(tree, root, pages, images);
-    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
+    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(of, pages, images);
+    const merging = { tree, images, edit, touchedChains, visitor, pairs: 'changed' as const };
+    const merge = order === null ? this.#merge.begin(merging) : new KeyMerge({ ...merging, usableSize: this.#usableSize, compare: order });
     // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
     for (const page of removed) edit.clear(page);
     for (const page of added) edit.claim(page, tree, 0);
@@ -227,6 +230,12 @@ export class TransactionDiff {
       : rowComparison(before, now.table, this.#encoding);
     const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
+      const compare = this.#orderOf(now);
+      if (compare !== null) {
+        const merging = { tree: now.tree, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' as const };
+        new KeyMerge({ ...merging, usableSize: this.#usableSize, compare }).mergeTrees(old?.root ?? null, now.root);
+        return;
+      }
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
@@ -242,9 +251,7 @@ export class TransactionDiff {
     for (const entry of rewritten) this.#map.clearTree(entry.tree);
     this.#edit.applyTo(this.#map);
     for (const entry of rewritten) {
-      guarded(entry.table.name, () =>
-        this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)),
-      );
+      guarded(entry.table.name, () => this.#map.addTree(entry, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
     }
   }
 }
@@ -258,6 +265,25 @@ export const readSchemaRows = (from: RowsFrom, encoding: TextEncoding): SchemaRo
   });
   return rows;
 };
+
+/** All changes in their order, and the schema with what they tell of it. */
+export const writeChanges = (parts: {
+  previous: Schema;
+  schema: Schema;
+  found: TableChanges[];
+  dropped: readonly TrackedTable[];
+  into: ChangeWriter;
+}): { changes: ChangeWriter; schema: Schema } => {
+  const { previous, schema, found, dropped, into } = parts;
+  if (schema !== previous) writeSchemaChanges(previous, schema, dropped, into);
+  const changes = writeRowChanges(schema, found, into);
+  if (!found.some((table) => table.movedSilently)) return { changes, schema };
+  const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
+  return { changes, schema: schema === previous ? schema.withMoved(moved) : markMoved(schema, moved) };
+};
+
+/** Tables that are dropped, or whose name was taken by a table with another key. */
+export const goneTables = (previous: Schema, schema: Schema): TrackedTable[] => previous.tables.filter((entry) => isGone(entry, schema));
 
 /** Dropped, or its name was taken by a table with another key. */
 const isGone = (entry: TrackedTable, schema: Schema): boolean => {
@@ -318,7 +344,7 @@ const markMoved = (schema: Schema, moved: ReadonlySet<string>): Schema => {
 };
 
 /** Turns a contradiction in the file into HIVE_CORRUPT that names the table. */
-const guarded = <T>(table: string, work: () => T): T => {
+export const guarded = <T>(table: string, work: () => T): T => {
   try {
     return work();
   } catch (error) {

@@ -1,4 +1,4 @@
-/** Walks over whole rowid trees in rowid order. */
+/** Walks over whole trees in the order of their rows. */
 import type { Rowid } from '../change/table.ts';
 import {
   cellCount,
@@ -12,6 +12,7 @@ import {
   TableCell,
 } from '../sqlite/btree-page.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
+import { type IndexSource, TreeCursor } from './index-cursor.ts';
 
 /** Leaf pages of a tree in rowid order. Throws a PageCorruption where the tree has more pages than the database (`sizePages`). */
 export const leavesOf = (root: number, sizePages: number, readPage: ReadPage): number[] => {
@@ -78,4 +79,10 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
     return true;
   };
   walk(root, 0);
+};
+
+/** The same for a WITHOUT ROWID tree, in the order of its key. `after`: a record that begins with a key; null: all rows. */
+export const forEachIndexRow = (from: IndexSource & { root: number; after: Buffer | null }, visit: (record: Buffer) => boolean): void => {
+  const cursor = new TreeCursor(from.root, from, from.after);
+  for (; cursor.current !== null; cursor.next()) if (!visit(cursor.current.record())) return;
 };

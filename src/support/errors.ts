@@ -44,10 +44,10 @@ export const ERROR_KINDS = {
   }),
   /** A page or record of the hive contradicts the file format. */
   HIVE_CORRUPT: kind('Run `PRAGMA integrity_check` on the database and restore a backup if it reports an error.'),
-  /** The hive's page size is not the one the mirror was made with. */
+  /** Page size or reserved bytes changed in the middle of a WAL, which SQLite does not do. (Between two starts they may: the tables are compared.) */
   HIVE_PAGE_SIZE_CHANGED: kind('Move the state directory away and start again; sinks are filled anew.'),
-  /** A captured table is WITHOUT ROWID, which this version cannot decode. */
-  TABLE_WITHOUT_ROWID: kind('Exclude the table under `tables: { exclude: [...] }`.'),
+  /** The rows of a captured WITHOUT ROWID table stand in the order of a collation that only the application has. */
+  COLLATION_UNKNOWN: kind('Exclude the table under `tables: { exclude: [...] }`.'),
   /** SQLite itself refuses a CREATE statement of the hive's schema (for example for an unknown function). */
   CATALOG_UNREADABLE: kind('Exclude the table, or report the statement.'),
   /** The hive has more than one file that could be meant. */

@@ -79,7 +79,7 @@ const reserveBytes = (file: string, pageSize: number, bytes: number): void => {
   writeFileSync(file, content);
 };
 
-describe('random transactions on rowid tables', () => {
+describe('random transactions', () => {
   it(`${seeds.length} seeds from ${seeds[0]}`, { timeout: Math.max(600_000, seeds.length * 3000) }, async () => {
     let transactions = 0;
     for (const seed of seeds) {

@@ -9,6 +9,9 @@ export interface WriterPlan {
   readonly cachePages: number;
   readonly autoCheckpoint: number;
   readonly synchronous: 'OFF' | 'NORMAL' | 'FULL';
+  /** Off (node:sqlite alone takes it), a commit with `synchronous = FULL` is padded to a sector with repeated frames. */
+  readonly powersafeOverwrite: boolean;
+  readonly secureDelete: 'OFF' | 'ON' | 'FAST';
   readonly foreignKeys: boolean;
   readonly recursiveTriggers: boolean;
   /** Share of transactions behind which it waits some milliseconds, so that the hive has pauses. */
@@ -47,6 +50,8 @@ export const planRound = (seed: number, withoutRowid: boolean): RoundPlan => {
       cachePages: random.pick([10, 10, 50, 2000]),
       autoCheckpoint: random.pick([0, 0, 10, 100, 1000]),
       synchronous: random.pick(['OFF', 'OFF', 'NORMAL', 'FULL']),
+      powersafeOverwrite: random.chance(0.7),
+      secureDelete: random.pick(['OFF', 'OFF', 'ON', 'FAST']),
       foreignKeys: random.chance(0.7),
       recursiveTriggers: random.chance(0.3),
       pauses: random.pick([0, 0, 0.01, 0.05]),

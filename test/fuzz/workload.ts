@@ -85,13 +85,15 @@ export class Workload {
     const table = random.pick(tables);
     this.touched.add(table.name);
     const roll = random.int(1000);
-    if (roll < 330) this.#insert(table, random.pick(['INSERT', 'INSERT', 'INSERT OR IGNORE', 'INSERT OR FAIL']), 1 + random.int(3));
+    if (roll < 330)
+      this.#insert(table, random.pick(['INSERT', 'INSERT', 'INSERT OR IGNORE', 'INSERT OR FAIL', 'INSERT OR ROLLBACK']), 1 + random.int(3));
     else if (roll < 350) this.#bulk(table);
     else if (roll < 400) this.#insert(table, 'REPLACE', 1 + random.int(4));
     else if (roll < 450) this.#upsert(table);
     else if (roll < 640) this.#update(table);
-    else if (roll < 670) this.#updateInPlace(table);
-    else if (roll < 700) this.#changeKeys(table);
+    else if (roll < 660) this.#updateInPlace(table);
+    else if (roll < 675) this.#oddText(table);
+    else if (roll < 705) this.#changeKeys(table);
     else if (roll < 800) this.#deleteSome(table);
     else if (roll < 830) this.try(`DELETE FROM ${quoted(table.name)} WHERE ${this.#position(table)} % 3 = ${random.int(3)}`);
     else if (roll < 845) this.try(`DELETE FROM ${quoted(table.name)}`);
@@ -132,7 +134,10 @@ export class Workload {
   /** Tables that are not captured take and give pages. */
   #beside(): void {
     const { random } = this;
-    switch (random.int(7)) {
+    switch (random.int(8)) {
+      case 7:
+        this.try(`PRAGMA user_version = ${random.int(1000)}`);
+        break;
       case 0:
         this.try('INSERT INTO fuzz_fts VALUES (?, ?)', `${random.pick(WORDS)} ${random.int(100)}`, random.pick(WORDS));
         break;
@@ -239,6 +244,19 @@ export class Workload {
     // To its own value sometimes: the row is written, and nothing changes.
     if (random.chance(0.1)) this.try(`${verb} ${quoted(table.name)} SET ${quoted(column.name)} = ${quoted(other.name)} WHERE ${where}`);
     else this.try(`${verb} ${quoted(table.name)} SET ${quoted(column.name)} = ? WHERE ${where}`, this.#columnValue(table, column));
+  }
+
+  /** Bytes that are no text in any encoding, as text; in keys too. */
+  #oddText(table: TableInfo): void {
+    const { random } = this;
+    const column = random.pick(this.#writable(table));
+    if (column === undefined) return;
+    const bytes = random.pick(['ff', 'fe', 'c328', 'e28228', '61ff62', '00d8', 'd800', '41', 'efbfbd', 'fdff', '00', '6100', 'f09f']);
+    const repeat = random.chance(0.2) ? 40 : 1;
+    this.try(
+      `UPDATE OR IGNORE ${quoted(table.name)} SET ${quoted(column.name)} = CAST(? AS TEXT) WHERE ${this.#position(table)} % 9 = ${random.int(9)}`,
+      Buffer.from(bytes.repeat(repeat), 'hex'),
+    );
   }
 
   /** Same size, other bytes: in an overflowing row only overflow pages change. */

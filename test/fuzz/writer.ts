@@ -3,6 +3,7 @@
  * argv: the options as JSON. Messages: in `setup`, `run`, `finish`; out each when it is done.
  */
 import { openSync, writeSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
 import { Random } from '../helpers/random.ts';
 import type { Account, TableAccount } from './account.ts';
 import { type Connection, connect, isSqliteError } from './connection.ts';
@@ -134,7 +135,8 @@ class Writer {
     const { random } = this.#workload;
     this.#db.exec('SAVEPOINT s');
     this.#workload.operation();
-    this.#workload.operation();
+    if (this.#db.inTransaction && random.chance(0.2)) this.#savepoint();
+    if (this.#db.inTransaction) this.#workload.operation();
     if (!this.#db.inTransaction) return;
     this.#db.exec(random.chance(0.6) ? 'ROLLBACK TO s; RELEASE s' : 'RELEASE s');
     this.#schema.forget();
@@ -181,6 +183,8 @@ class Writer {
     const workload = this.#workload;
     switch (random.int(12)) {
       case 0:
+        // Takes effect with VACUUM where pointer-map pages come or go.
+        if (random.chance(0.3)) workload.try(`PRAGMA auto_vacuum = ${random.pick(['NONE', 'FULL', 'INCREMENTAL'])}`);
         workload.try('VACUUM');
         break;
       case 1:
@@ -224,7 +228,10 @@ class Writer {
 
   #connect(): Connection {
     const { plan, writer, file } = this.#options;
-    const db = connect(plan.writers[writer]!.driver, file, BUSY_MS);
+    const { driver, powersafeOverwrite } = plan.writers[writer]!;
+    // The only one of the two that takes a URI.
+    const url = driver === 'node:sqlite' && !powersafeOverwrite ? `${pathToFileURL(file).href}?psow=0` : file;
+    const db = connect(driver, url, BUSY_MS);
     this.#configure(db);
     return db;
   }
@@ -233,7 +240,8 @@ class Writer {
     const plan = this.#options.plan.writers[this.#options.writer]!;
     db.exec(
       `PRAGMA synchronous = ${plan.synchronous}; PRAGMA cache_size = ${plan.cachePages}; PRAGMA wal_autocheckpoint = ${plan.autoCheckpoint};
-       PRAGMA foreign_keys = ${plan.foreignKeys ? 'ON' : 'OFF'}; PRAGMA recursive_triggers = ${plan.recursiveTriggers ? 'ON' : 'OFF'}`,
+       PRAGMA foreign_keys = ${plan.foreignKeys ? 'ON' : 'OFF'}; PRAGMA recursive_triggers = ${plan.recursiveTriggers ? 'ON' : 'OFF'};
+       PRAGMA secure_delete = ${plan.secureDelete}`,
     );
   }
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { ChangeWriter, partBytes } from '../change/change-codec.ts';
-import type { Rowid } from '../change/table.ts';
+import type { RowPlace } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
 import { resolveHive } from '../hive/hive-file.ts';
 import type { KeeperStats } from '../keeper/protocol.ts';
@@ -29,7 +29,7 @@ export interface CaptureEvents {
   readonly post: (message: FromCapture) => void;
 }
 
-type RowsRequest = { readonly id: number; readonly table: string; readonly after: Rowid | null; readonly maxBytes: number };
+type RowsRequest = { readonly id: number; readonly table: string; readonly after: RowPlace | null; readonly maxBytes: number };
 
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;

@@ -12,7 +12,8 @@ import { ChangeWriter, type PartSpill, RawChange } from '../change/change-codec.
 import type { Rowid, Table } from '../change/table.ts';
 import { checkRecord } from '../sqlite/record.ts';
 import type { RowVisitor } from './leaf-merge.ts';
-import { rowKey } from './row-key.ts';
+import type { RecordVisitor } from './index-merge.ts';
+import { clusteredRowid, rowKey } from './row-key.ts';
 
 export interface TableChangesOptions {
   /** Index in the new catalog. */
@@ -84,6 +85,17 @@ export class TableChanges implements RowVisitor {
     } else if (this.#sameRow === null || !this.#sameRow(rowid, before, after)) {
       this.#upserts.update(this.#index, { rowid, oldRowid: rowid, before, after });
     }
+  }
+
+  /** For a WITHOUT ROWID table, whose rows have a hash of their key in place of a rowid. */
+  ofRecords(): RecordVisitor & { updated(before: Buffer, after: Buffer): void } {
+    const now = this.#table;
+    const old = this.#previous;
+    return {
+      created: (record) => this.created(clusteredRowid(now, record), record),
+      deleted: (record) => this.deleted(clusteredRowid(old, record), record),
+      updated: (before, after) => this.updated(clusteredRowid(now, after), before, after),
+    };
   }
 
   /** Both lanes, joined by key. Call once, when all rows were visited. */

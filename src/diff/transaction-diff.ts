@@ -11,20 +11,22 @@
  */
 import { ChangeWriter, type PartSpill } from '../change/change-codec.ts';
 import type { TextEncoding } from '../change/table.ts';
-import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
+import { Schema, SCHEMA_ROOT, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
-import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { type MappedTree, type PageMap, PageMapEdit } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
+import { compareKeys } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
+import { IndexMerge, type RecordVisitor } from './index-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { PagesByTree } from './pages-by-tree.ts';
 import { TableChanges, type TableChangesOptions } from './table-changes.ts';
-import { MembershipFinder } from './tree-membership.ts';
-import { forEachRow, leavesOf, type RowsFrom } from './tree-scan.ts';
+import { MembershipFinder, type TreeMembership } from './tree-membership.ts';
+import { forEachRow, leavesOf, recordsOf, type RowsFrom } from './tree-scan.ts';
 
 /** Valid until the next comparison. */
 export interface TransactionChanges {
@@ -59,6 +61,7 @@ export class TransactionDiff {
   readonly #edit = new PageMapEdit();
   readonly #membership: MembershipFinder;
   readonly #merge: LeafMerge;
+  readonly #indexMerge: IndexMerge;
   readonly #tables: TableChanges[] = [];
   #tablesUsed = 0;
   readonly #changes = new ChangeWriter();
@@ -72,6 +75,7 @@ export class TransactionDiff {
     this.#captured = captured;
     this.#membership = new MembershipFinder(map);
     this.#merge = new LeafMerge(usableSize);
+    this.#indexMerge = new IndexMerge(usableSize);
   }
 
   get schema(): Schema {
@@ -169,7 +173,7 @@ export class TransactionDiff {
     return guarded('sqlite_schema', () => {
       let any = false;
       const note = (): void => void (any = true);
-      this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, visitor: { created: note, updated: note, deleted: note } });
+      this.#mergePages(SCHEMA_ROOT, { pages, images, visitor: { created: note, updated: note, deleted: note } });
       return any ? this.#readSchema(images) : previous;
     });
   }
@@ -193,7 +197,10 @@ export class TransactionDiff {
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
     const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
-    guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, visitor }));
+    guarded(entry.table.name, () => {
+      if (entry.table.clustering === null) this.#mergePages(entry, { pages, images, visitor });
+      else this.#mergeIndexPages(entry, { pages, images, visitor: visitor.ofRecords() });
+    });
     return visitor;
   }
 
@@ -204,14 +211,30 @@ export class TransactionDiff {
     return this.#tables[this.#tablesUsed++]!;
   }
 
-  #mergePages(options: { tree: number; root: number; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
-    const { tree, root, pages, images, visitor } = options;
-    const edit = this.#edit;
-    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(tree, root, pages, images);
-    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
+  /** Notes which pages left and joined the tree. */
+  #findMembership(entry: MappedTree, pages: readonly number[], images: PageImages): TreeMembership {
+    const membership = this.#membership.find(entry, pages, images);
     // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
-    for (const page of removed) edit.clear(page);
-    for (const page of added) edit.claim(page, tree, 0);
+    for (const page of membership.removed) this.#edit.clear(page);
+    for (const page of membership.added) this.#edit.claim(page, entry.tree, 0);
+    return membership;
+  }
+
+  /** Of a WITHOUT ROWID table. */
+  #mergeIndexPages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RecordVisitor }): void {
+    const { touchedChains, oldLeaves, newLeaves, removed } = this.#findMembership(entry, pages, images);
+    const merge = this.#indexMerge.begin({ tree: entry.tree, images, edit: this.#edit, touchedChains, visitor });
+    merge.merge(oldLeaves, newLeaves);
+    if (touchedChains.size === 0) return;
+    const taken = new Set([...oldLeaves, ...newLeaves, ...removed]);
+    for (const page of touchedChains.keys()) if (!taken.has(page)) merge.compareTouched(page);
+  }
+
+  #mergePages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RowVisitor }): void {
+    const { tree } = entry;
+    const edit = this.#edit;
+    const { touchedChains, oldLeaves, newLeaves, removed, inPlace } = this.#findMembership(entry, pages, images);
+    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
     if (inPlace) for (const leaf of oldLeaves) merge.compareInPlace(leaf);
     else merge.merge(oldLeaves, newLeaves);
     if (touchedChains.size === 0) return;
@@ -227,6 +250,10 @@ export class TransactionDiff {
       : rowComparison(before, now.table, this.#encoding);
     const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
+      if (now.table.clustering !== null) {
+        this.#compareRecords(old, now, images, visitor);
+        return;
+      }
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
@@ -236,15 +263,35 @@ export class TransactionDiff {
     return visitor;
   }
 
+  /** Both sides stand in the same order: `isGone` saw to that. */
+  #compareRecords(old: TrackedTable | undefined, now: TrackedTable, images: PageImages, changes: TableChanges): void {
+    const usableSize = this.#usableSize;
+    const { keyParts } = now.table.clustering!;
+    const visitor = changes.ofRecords();
+    const before =
+      old === undefined
+        ? null
+        : recordsOf({ root: old.root, usableSize, sizePages: images.oldSizePages, readPage: (page) => images.oldPage(page), isBehind: null });
+    const after = recordsOf({ root: now.root, usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), isBehind: null });
+    let a = before?.next().value ?? null;
+    let b = after.next().value ?? null;
+    while (a !== null || b !== null) {
+      const order = a === null ? 1 : b === null ? -1 : compareKeys(a, b, keyParts, this.#encoding);
+      if (order < 0) visitor.deleted(a!);
+      else if (order > 0) visitor.created(b!);
+      else visitor.updated(a!, b!);
+      if (order <= 0) a = before!.next().value ?? null;
+      if (order >= 0) b = after.next().value ?? null;
+    }
+  }
+
   #moveMap(dropped: readonly TrackedTable[], rewritten: readonly TrackedTable[], images: PageImages): void {
     this.#map.ensure(images.newSizePages);
     for (const entry of dropped) this.#map.clearTree(entry.tree);
     for (const entry of rewritten) this.#map.clearTree(entry.tree);
     this.#edit.applyTo(this.#map);
     for (const entry of rewritten) {
-      guarded(entry.table.name, () =>
-        this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)),
-      );
+      guarded(entry.table.name, () => this.#map.addTree(entry, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
     }
   }
 }

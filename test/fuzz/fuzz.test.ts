@@ -13,7 +13,7 @@ describe('differential fuzz', () => {
     let transactions = 0;
     let changes = 0;
     for (let seed = 1; transactions < TRANSACTIONS; seed += 1) {
-      const result = await runRound({ seed, transactions: PER_ROUND, withoutRowid: false });
+      const result = await runRound({ seed, transactions: PER_ROUND });
       expect(result.transactions).toBeGreaterThan(PER_ROUND / 4);
       transactions += result.transactions;
       changes += result.changes;

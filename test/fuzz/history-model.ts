@@ -92,10 +92,10 @@ export class HistoryModel {
     return { log: [...own].filter((text) => !texts.has(text)), sqlite: [...texts].filter((text) => !own.has(text)) };
   }
 
-  /** Sum of the row texts with the rowid in front of each: what an account has as `rowidSum`. */
-  rowidSum(rows: readonly Row[]): number {
+  /** Sum of rows as an account has it, or with the rowid in front of each (`rowidSum`). */
+  sumOf(rows: readonly Row[], withRowid = false): number {
     let sum = 0;
-    for (const row of rows) sum = addHash(sum, hashText(`${row.rowid}:${textOf(this.#decode(row))}`));
+    for (const row of rows) sum = addHash(sum, withRowid ? hashText(`${row.rowid}:${textOf(this.#decode(row))}`) : this.#decode(row).hash);
     return sum;
   }
 
@@ -173,7 +173,8 @@ export class HistoryModel {
 
   /** The text as it is stored. U+FFFD may stand for bytes that are no text. */
   #bytes(value: string, row: Row, column: number): Uint8Array {
-    if (value.includes('\uFFFD')) return storedBytes(row.record, column) ?? encode(value, this.#encoding);
+    if (value.includes('\uFFFD'))
+      return storedBytes(row.record, row.table.clustering?.recordOrder.indexOf(column) ?? column) ?? encode(value, this.#encoding);
     return encode(value, this.#encoding);
   }
 }
@@ -205,7 +206,8 @@ const upperHex = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.
 
 /** The rowid stands in a row's text where no declared key tells the row. */
 const modelRow = (table: Table, rowid: string, values: readonly string[]): ModelRow => {
-  const needsRowid = table.key.length === 0 || table.rowidAlias !== -1 || table.key.some((place) => values[place] === 'n');
+  const needsRowid =
+    table.clustering === null && (table.key.length === 0 || table.rowidAlias !== -1 || table.key.some((place) => values[place] === 'n'));
   const row = { rowid: needsRowid ? rowid : '', values };
   return { ...row, hash: hashText(textOf(row)) };
 };

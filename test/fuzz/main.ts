@@ -1,7 +1,7 @@
 /**
  * The differential fuzz, without an end or for so long. SQLite is the oracle: see round.ts.
  *
- *     npm run fuzz -- [--seconds N] [--seed S] [--rounds N] [--transactions N a round] [--without-rowid]
+ *     npm run fuzz -- [--seconds N] [--seed S] [--rounds N] [--transactions N a round]
  *
  * Ends at the first round that fails, with its seed, the first wrong transaction and the place of its files; exit status 1.
  */
@@ -14,7 +14,6 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     rounds: { type: 'string' },
     transactions: { type: 'string', default: '1200' },
-    'without-rowid': { type: 'boolean', default: false },
   },
 });
 const firstSeed = Number(values.seed ?? Math.floor(Date.now() / 1000));
@@ -26,7 +25,7 @@ let changes = 0;
 console.log(`fuzz from seed ${firstSeed}; not reached from JavaScript: incremental blob writes, SQLITE_FCNTL_RESERVE_BYTES`);
 try {
   for (let round = 0; round < rounds && performance.now() < endAtMs; round += 1) {
-    const result = await runRound({ seed: firstSeed + round, transactions: Number(values.transactions), withoutRowid: values['without-rowid'] });
+    const result = await runRound({ seed: firstSeed + round, transactions: Number(values.transactions) });
     const { plan } = result;
     transactions += result.transactions;
     changes += result.changes;
@@ -39,8 +38,6 @@ try {
   console.log(`no fault in ${transactions} transactions, ${changes} changes`);
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
-  console.error(
-    `run it alone: npm run fuzz -- --rounds 1 --seed <its seed>${values['without-rowid'] ? ' --without-rowid' : ''}; ${transactions} transactions before were right`,
-  );
+  console.error(`run it alone: npm run fuzz -- --rounds 1 --seed <its seed>; ${transactions} transactions before were right`);
   process.exit(1);
 }

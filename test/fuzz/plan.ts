@@ -28,11 +28,10 @@ export interface RoundPlan {
   /** Of a table of many columns. */
   readonly wideColumns: number;
   readonly tables: number;
-  readonly withoutRowid: boolean;
   readonly writers: readonly WriterPlan[];
 }
 
-export const planRound = (seed: number, withoutRowid: boolean): RoundPlan => {
+export const planRound = (seed: number): RoundPlan => {
   const random = new Random(seed);
   return {
     seed,
@@ -44,7 +43,6 @@ export const planRound = (seed: number, withoutRowid: boolean): RoundPlan => {
     maxWalBytes: random.pick([256 << 10, 1 << 20, 16 << 20]),
     wideColumns: random.chance(0.15) ? random.pick([70, 130, 500]) : 0,
     tables: random.chance(0.04) ? 150 : 2 + random.int(4),
-    withoutRowid,
     writers: Array.from({ length: 2 + random.int(3) }, () => ({
       driver: random.chance(0.7) ? 'better-sqlite3' : 'node:sqlite',
       cachePages: random.pick([10, 10, 50, 2000]),

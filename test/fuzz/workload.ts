@@ -55,6 +55,8 @@ export class Workload {
   readonly #plan: RoundPlan;
   readonly #prefix: string;
   #names = 0;
+  /** The operation began inside a transaction. A conflict can have rolled it back since: what follows would be one of its own. */
+  #isInside = false;
 
   constructor(options: { db: Connection; schema: WriterSchema; plan: RoundPlan; writer: number; random: Random }) {
     this.#db = options.db;
@@ -71,13 +73,19 @@ export class Workload {
     if (random.chance(0.5)) this.#createRelated();
     if (random.chance(0.4)) this.try('CREATE VIRTUAL TABLE fuzz_fts USING fts5(body, title)');
     if (random.chance(0.3)) this.try('CREATE VIRTUAL TABLE fuzz_rtree USING rtree(id, x0, x1)');
-    if (random.chance(0.4)) this.try('CREATE TABLE wr_0 (k PRIMARY KEY, v) WITHOUT ROWID');
+    if (random.chance(0.4)) this.try('CREATE TABLE excluded_0 (k PRIMARY KEY, v)');
     if (random.chance(0.2)) this.try('CREATE VIEW fuzz_view AS SELECT * FROM fuzz_order');
     if (random.chance(0.2)) this.#createTrigger();
     for (let index = 0; index < 20; index += 1) this.operation();
   }
 
   operation(): void {
+    this.#isInside = this.#db.inTransaction;
+    this.#operation();
+    this.#isInside = false;
+  }
+
+  #operation(): void {
     const { random } = this;
     const tables = [...this.#schema.tables.values()].filter((table) => table.name !== 'fuzz_order');
     if (tables.length === 0 || (tables.length < 8 && random.chance(0.008))) return this.#createTable();
@@ -105,6 +113,7 @@ export class Workload {
 
   /** Runs a statement that SQLite may refuse. */
   try(sql: string, ...values: readonly Parameter[]): boolean {
+    if (this.#isInside && !this.#db.inTransaction) return false;
     try {
       this.#db.run(sql, ...values);
       this.#note(sql, values, '');
@@ -148,20 +157,14 @@ export class Workload {
         this.try('REPLACE INTO fuzz_rtree VALUES (?, ?, ?)', random.int(100), random.int(10), 10 + random.int(10));
         break;
       case 3:
-        this.try('DELETE FROM wr_0 WHERE k > ?', random.int(100));
-        this.#touchWithoutRowid();
+        this.try('DELETE FROM excluded_0 WHERE k > ?', random.int(100));
         break;
       case 4:
         this.try(random.pick(['ANALYZE', 'REINDEX']));
         break;
       default:
-        this.try('REPLACE INTO wr_0 VALUES (?, ?)', random.int(100), this.#value('', false));
-        this.#touchWithoutRowid();
+        this.try('REPLACE INTO excluded_0 VALUES (?, ?)', random.int(100), this.#value('', false));
     }
-  }
-
-  #touchWithoutRowid(): void {
-    if (this.#schema.tables.has('wr_0')) this.touched.add('wr_0');
   }
 
   #writable(table: TableInfo): ColumnInfo[] {
@@ -363,17 +366,17 @@ export class Workload {
       }
       case 7: {
         const name = random.chance(0.2) ? swapCase(table.name) : this.#name('n');
-        if (!table.name.startsWith('wr_')) this.try(`ALTER TABLE ${t} RENAME TO ${quoted(name)}`);
+        this.try(`ALTER TABLE ${t} RENAME TO ${quoted(name)}`);
         break;
       }
       case 8:
-        if (other.name === table.name || table.name.startsWith('wr_') || other.name.startsWith('wr_')) break;
+        if (other.name === table.name) break;
         this.try(`ALTER TABLE ${t} RENAME TO swap_t`);
         this.try(`ALTER TABLE ${quoted(other.name)} RENAME TO ${t}`);
         this.try(`ALTER TABLE swap_t RENAME TO ${quoted(other.name)}`);
         break;
       case 9:
-        if (tables.length > 2 && !table.name.startsWith('wr_')) this.try(`DROP TABLE ${t}`);
+        if (tables.length > 2) this.try(`DROP TABLE ${t}`);
         break;
       case 10:
       case 11:
@@ -440,7 +443,6 @@ export class Workload {
 
   /** Another table takes the name, with the rows that fit. */
   #replaceTable(table: TableInfo): void {
-    if (table.name.startsWith('wr_')) return;
     const columns = this.#writable(table).slice(0, 1 + this.random.int(4));
     const definition = columns.map((column) => `${quoted(column.name)} ${this.random.pick(TYPES)}`);
     if (this.random.chance(0.4)) definition[0] = `${quoted(columns[0]!.name)} ${this.random.pick(['TEXT', 'INT', 'INTEGER'])} PRIMARY KEY`;
@@ -504,7 +506,15 @@ export class Workload {
       return `${name} ${type} ${random.chance(0.12) ? `DEFAULT ${random.pick(['5', "'d'", '(random() % 3)', 'CURRENT_DATE'])}` : ''} ${random.chance(0.06) ? 'UNIQUE' : ''} ${random.chance(0.05) ? 'COLLATE NOCASE' : ''}`;
     });
     const keyType = strict ? 'INT' : 'VARCHAR(20)';
-    const columns = random.pick([
+    const [columns, kind] = random.chance(0.25)
+      ? [this.#clusteredColumns(plain, keyType), 'WITHOUT ROWID']
+      : [this.#rowidColumns(plain, keyType), ''];
+    const options = [kind, strict ? 'STRICT' : ''].filter((word) => word !== '').join(', ');
+    this.try(`CREATE TABLE ${quoted(this.#name(random.chance(0.2) ? random.pick(ODD_NAMES) : 't'))} (${columns.join(', ')}) ${options}`);
+  }
+
+  #rowidColumns(plain: readonly string[], keyType: string): readonly string[] {
+    return this.random.pick([
       ['id INTEGER PRIMARY KEY', ...plain],
       ['id INTEGER PRIMARY KEY', ...plain],
       [...plain, 'id INTEGER PRIMARY KEY AUTOINCREMENT'],
@@ -518,9 +528,18 @@ export class Workload {
       plain,
       [...plain, 'UNIQUE (c0)'],
     ]);
-    const withoutRowid = this.#plan.withoutRowid && random.chance(0.3);
-    const options = [withoutRowid ? 'WITHOUT ROWID' : '', strict ? 'STRICT' : ''].filter((word) => word !== '').join(', ');
-    this.try(`CREATE TABLE ${quoted(this.#name(random.chance(0.2) ? random.pick(ODD_NAMES) : 't'))} (${columns.join(', ')}) ${options}`);
+  }
+
+  /** Of WITHOUT ROWID tables. */
+  #clusteredColumns(plain: readonly string[], keyType: string): readonly string[] {
+    return this.random.pick([
+      ['id TEXT PRIMARY KEY COLLATE NOCASE', ...plain],
+      ['id INTEGER PRIMARY KEY', ...plain],
+      ['id REAL PRIMARY KEY DESC', ...plain],
+      [...plain, `k ${keyType}`, 'PRIMARY KEY (k)'],
+      [...plain, 'k TEXT', 'PRIMARY KEY (k, k COLLATE NOCASE DESC)'],
+      [...plain, `a ${keyType}`, 'v INT AS (1 + 1) VIRTUAL', 'b TEXT COLLATE RTRIM', "s TEXT AS (b || '!') STORED", 'PRIMARY KEY (b DESC, a)'],
+    ]);
   }
 
   #name(prefix: string): string {
@@ -561,7 +580,7 @@ export class Workload {
     if (roll === 3) return random.pick(['A', 'a', 'é', '\0', 'a\0b', '']);
     if (roll === 4) return BigInt(random.pick(['9223372036854775807', '-9223372036854775808', '9007199254740993']));
     if (roll < 10) return random.int(200);
-    return `${random.pick(['k', 'K'])}${random.int(200)}`;
+    return `${random.pick(['k', 'K'])}${random.int(200)}${random.chance(0.1) ? ' ' : ''}`;
   }
 
   #value(type: string, strict: boolean): Parameter {

@@ -29,19 +29,17 @@ export interface TableInfo {
 export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 const string = (name: string): string => `'${name.replaceAll("'", "''")}'`;
 
-/** Not captured: shadow and virtual tables, SQLite's own, and (while capture does not take them) those without a rowid. */
+/** Not captured: shadow and virtual tables, SQLite's own, and those that the configuration leaves out. */
 export class WriterSchema {
   readonly #db: Connection;
-  readonly #withoutRowid: boolean;
   #tables = new Map<string, TableInfo>();
   #version = -1n;
   hasTriggers = false;
   /** Row texts of each table at this writer's last account of it, and their hashes. */
   readonly #views = new Map<string, Map<string, number>>();
 
-  constructor(db: Connection, withoutRowid: boolean) {
+  constructor(db: Connection) {
     this.#db = db;
-    this.#withoutRowid = withoutRowid;
   }
 
   /** By name. Read again where the schema is another one. */
@@ -112,7 +110,7 @@ export class WriterSchema {
     const tables = new Map<string, TableInfo>();
     const listed = db.rows('SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = ? ORDER BY name', 'main');
     for (const [name, type, wr, strict] of listed as [string, string, bigint, bigint][]) {
-      if (type !== 'table' || name.toLowerCase().startsWith('sqlite_') || (wr === 1n && !this.#withoutRowid)) continue;
+      if (type !== 'table' || name.toLowerCase().startsWith('sqlite_') || name.startsWith('excluded')) continue;
       tables.set(name, this.#describe(name, wr === 1n, strict === 1n));
     }
     this.hasTriggers = db.rows("SELECT 1 FROM sqlite_schema WHERE type = 'trigger' LIMIT 1").length > 0;

@@ -44,7 +44,7 @@ class Writer {
     this.#random = new Random(options.plan.seed * 31 + options.writer + 1);
     this.#accounts = openSync(options.accounts, 'a');
     this.#db = this.#connect();
-    this.#schema = new WriterSchema(this.#db, options.plan.withoutRowid);
+    this.#schema = new WriterSchema(this.#db);
     const { plan, writer } = options;
     this.#workload = new Workload({ db: this.#db, schema: this.#schema, plan, writer, random: this.#random });
   }

@@ -27,7 +27,7 @@ export class HistoryModel {
   readonly tables = new Map<string, ModelTable>();
   /**
    * Updates that give the same row other bytes: a record that was older than a column and now holds its default, or an integral value of
-   * a REAL column that was stored as a double and now as an integer.
+   * a REAL column that was stored as a double and now as an integer. REINDEX and rebuilt tables make them by the hundred.
    */
   idleUpdates = 0;
   readonly #encoding: TextEncoding;
@@ -56,8 +56,8 @@ export class HistoryModel {
     const unaltered = new Map<string, ReadonlyMap<string, ModelRow>>();
     for (const change of changes) {
       const name = change.op === 's' ? change.name : change.table.name;
-      changed.add(name);
       if (change.op === 's') {
+        changed.add(name);
         const known = this.tables.get(name);
         if (known !== undefined) unaltered.set(name, known.rows);
         this.#schema(change);
@@ -66,11 +66,12 @@ export class HistoryModel {
       const model = this.tables.get(name);
       assert(model !== undefined, `${change.op} of table ${name}, which is not there`);
       if (change.op === 't') {
+        changed.add(name);
         model.rows = new Map();
         model.sum = 0;
         continue;
       }
-      this.#row(change, { model, before: unaltered.get(name) ?? model.rows, seen });
+      if (this.#row(change, { model, before: unaltered.get(name) ?? model.rows, seen })) changed.add(name);
     }
     return changed;
   }
@@ -104,7 +105,8 @@ export class HistoryModel {
     return this.#decode(row).values.join('|');
   }
 
-  #row(change: RowChange, where: { model: ModelTable; before: ReadonlyMap<string, ModelRow>; seen: Set<string> }): void {
+  /** Whether the row says something else now. */
+  #row(change: RowChange, where: { model: ModelTable; before: ReadonlyMap<string, ModelRow>; seen: Set<string> }): boolean {
     const { model, before, seen } = where;
     const { op } = change;
     const { name } = model.table;
@@ -118,6 +120,7 @@ export class HistoryModel {
     assert(!seen.has(`${name} ${key}`), `two changes of one key: ${once}`);
     seen.add(`${name} ${key}`);
     if (now !== null) assert.equal(change.after!.table.sql, model.table.sql, `table of ${once}`);
+    let isIdle = false;
     if (op === 'c') {
       assert(!model.rows.has(key), `the row is there already: ${once}`);
     } else {
@@ -128,11 +131,13 @@ export class HistoryModel {
       assert.deepEqual(old!.values, stood.values, `before image: ${once}`);
       if (op === 'u' && now!.values.join('|') === stands.values.join('|')) {
         assert(!change.before!.record.equals(change.after!.record), `nothing changes: ${once}: ${shown(change.before!)}`);
+        isIdle = true;
         this.idleUpdates += 1;
       }
       remove(model, key);
     }
     if (now !== null) insert(model, now);
+    return !isIdle;
   }
 
   /** A new column is NULL until a change says otherwise, a dropped one goes, a renamed one keeps its values. */

@@ -52,14 +52,16 @@ export class Replica {
     const { usableSize, encoding } = header;
     try {
       const map = new PageMap(mirror.sizePages);
-      map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage);
+      ofTable('sqlite_schema', () => map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage));
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       const schema =
         options.known === null
           ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
           : knownSchema(rows, options.known);
-      for (const entry of schema.tables) map.addTree(entry.tree, entry.root, usableSize, mirror.sizePages, readPage);
+      for (const { table, tree, root } of schema.tables) {
+        ofTable(table.name, () => map.addTree(tree, root, usableSize, mirror.sizePages, readPage));
+      }
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
@@ -172,6 +174,16 @@ const knownSchema = (rows: readonly SchemaRow[], known: Catalog): Schema => {
     schema.tables.every(({ table }, index) => table.name === known.tables[index]!.name && table.sql === known.tables[index]!.sql);
   if (!isSame) throw new WaggleError('STATE_CORRUPT', 'the mirror does not have the tables of the log');
   return schema;
+};
+
+/** Names the table in what contradicts the file format. */
+const ofTable = (name: string, work: () => void): void => {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof PageCorruption) throw new PageCorruption(`table "${name}": ${error.message}`, { cause: error });
+    throw error;
+  }
 };
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {

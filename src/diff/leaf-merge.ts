@@ -9,6 +9,7 @@ import type { Rowid } from '../change/table.ts';
 import type { PageMapEdit } from '../mirror/page-map.ts';
 import { cellCount, checkLeaf, readU16, btreeOffset, TableCell, PageCorruption } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, readPayload } from '../sqlite/payload.ts';
+import { RecordError } from '../sqlite/record.ts';
 import type { PageImages } from './page-images.ts';
 
 /** What a comparison finds. Payloads are views that are valid during the call. */
@@ -78,6 +79,8 @@ export class LeafMerge {
     const pointers = btreeOffset(leaf) + 8;
     const oldCell = this.#oldCell;
     const newCell = this.#newCell;
+    oldCell.page = leaf;
+    newCell.page = leaf;
     let oldIndex = 0;
     let newIndex = 0;
     let last: Rowid = -Infinity;
@@ -172,21 +175,34 @@ export class LeafMerge {
     const newPayload = readPayload(after, newCell, usableSize, this.#readNew);
     if (oldCell.payloadBytes > oldCell.localBytes) this.#clearChain(before);
     if (overflows) this.#claimChain(after, newLeaf);
-    if (pairs === 'all' || !oldPayload.equals(newPayload)) visitor.updated(newCell.rowid, oldPayload, newPayload);
+    if (pairs === 'changed' && oldPayload.equals(newPayload)) return;
+    try {
+      visitor.updated(newCell.rowid, oldPayload, newPayload);
+    } catch (error) {
+      throw onPage(error, newLeaf);
+    }
   }
 
   #oldOnly(before: Buffer): void {
     const cell = this.#oldCell;
     const payload = readPayload(before, cell, this.#options.usableSize, this.#readOld);
     if (cell.payloadBytes > cell.localBytes) this.#clearChain(before);
-    this.#options.visitor.deleted(cell.rowid, payload);
+    try {
+      this.#options.visitor.deleted(cell.rowid, payload);
+    } catch (error) {
+      throw onPage(error, cell.page);
+    }
   }
 
   #newOnly(after: Buffer, leaf: number): void {
     const cell = this.#newCell;
     const payload = readPayload(after, cell, this.#options.usableSize, this.#readNew);
     if (cell.payloadBytes > cell.localBytes) this.#claimChain(after, leaf);
-    this.#options.visitor.created(cell.rowid, payload);
+    try {
+      this.#options.visitor.created(cell.rowid, payload);
+    } catch (error) {
+      throw onPage(error, leaf);
+    }
   }
 
   #clearChain(before: Buffer): void {
@@ -287,6 +303,10 @@ const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: T
     oldCell.localOffset,
     oldCell.localOffset + oldCell.localBytes,
   ) === 0;
+
+/** A record that nobody could decode is the page's fault. */
+const onPage = (error: unknown, page: number): unknown =>
+  error instanceof RecordError ? new PageCorruption(`page ${page}: ${error.message}`, { cause: error }) : error;
 
 /** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
 const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`rowids of page ${leaf} are out of order`);

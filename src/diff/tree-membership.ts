@@ -7,7 +7,7 @@
  * children are dropped as well: the computation starts over with them, until nothing new is removed (at most
  * once a level of the tree).
  */
-import { forEachChild, INTERIOR_TABLE, LEAF_TABLE, PageCorruption, pageKind } from '../sqlite/btree-page.ts';
+import { checkNotEmpty, forEachChild, INTERIOR_TABLE, LEAF_TABLE, PageCorruption, pageKind } from '../sqlite/btree-page.ts';
 import type { PageMap } from '../mirror/page-map.ts';
 import type { PageImages } from './page-images.ts';
 
@@ -48,7 +48,9 @@ export const findMembership = (tree: number, root: number, changed: readonly num
   if (oldInterior.size === 0 && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === LEAF_TABLE)) {
     // The common case: only leaves changed under unchanged parents.
     for (const page of btreePages) {
-      if (pageKind(images.newPage(page), page) !== LEAF_TABLE) throw new PageCorruption(`page ${page} is not a leaf table page`);
+      const image = images.newPage(page);
+      if (pageKind(image, page) !== LEAF_TABLE) throw new PageCorruption(`page ${page} is not a leaf table page`);
+      if (page !== root) checkNotEmpty(image, page);
     }
     return { oldLeaves: btreePages, newLeaves: btreePages, removed: [], added: [], touchedChains, inPlace: true };
   }
@@ -86,11 +88,12 @@ const settle = ({ tree, root, btreePages, oldInterior, map, images, touchedChain
       if (!isMember(page)) added.push(page);
       const image = images.newPage(page);
       const kind = pageKind(image, page);
-      if (kind === LEAF_TABLE) {
-        newLeaves.push(page);
-        continue;
-      }
       try {
+        if (kind === LEAF_TABLE) {
+          newLeaves.push(page);
+          if (page !== root) checkNotEmpty(image, page);
+          continue;
+        }
         if (kind !== INTERIOR_TABLE) throw new PageCorruption(`page ${page} is not a table page (kind ${kind})`);
         forEachChild(image, page, (child) => {
           if (child < 2 || child > images.newSizePages) throw new PageCorruption(`page ${page} has a child outside the database`);

@@ -3,6 +3,7 @@ import type { Rowid } from '../change/table.ts';
 import {
   cellCount,
   checkLeaf,
+  checkNotEmpty,
   forEachChild,
   INTERIOR_TABLE,
   interiorRowid,
@@ -24,6 +25,7 @@ export const leavesOf = (root: number, sizePages: number, readPage: ReadPage): n
     const image = readPage(page);
     const kind = pageKind(image, page);
     if (kind === LEAF_TABLE) {
+      if (page !== root) checkNotEmpty(image, page);
       leaves.push(page);
     } else if (kind === INTERIOR_TABLE) {
       const children: number[] = [];
@@ -69,6 +71,7 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
       return true;
     }
     checkLeaf(image, page);
+    if (depth > 0) checkNotEmpty(image, page);
     for (let index = 0; index < count; index += 1) {
       cell.parseAt(image, page, index);
       if (after !== null && cell.rowid <= after) continue;

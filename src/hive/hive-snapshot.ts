@@ -3,7 +3,7 @@
  * page, else the database file. A checkpoint that runs beside it backfills only pages that have such a frame, and those
  * are not read from the file; where everything is backfilled the pin freezes the file itself (slot 0).
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FRAME_HEADER_BYTES, frameChecksum } from '../sqlite/wal.ts';
 import { type DatabaseHeader, DATABASE_HEADER_BYTES, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -27,6 +27,8 @@ export class HiveSnapshot implements Disposable {
   readonly checksum1: number;
   readonly checksum2: number;
   readonly #fd: number;
+  /** Pages that the database file holds whole. */
+  readonly #filePages: number;
   readonly #wal: WalFile | null;
   readonly #frames: ReadonlyMap<number, number>;
   readonly #page: Buffer;
@@ -34,6 +36,7 @@ export class HiveSnapshot implements Disposable {
 
   private constructor(parts: { fd: number; wal: WalFile | null; header: DatabaseHeader; scan: WalScan }) {
     this.#fd = parts.fd;
+    this.#filePages = Math.floor(fstatSync(parts.fd).size / parts.header.pageSize);
     this.#wal = parts.wal;
     this.header = parts.header;
     this.#frames = parts.scan.frames;
@@ -87,6 +90,14 @@ export class HiveSnapshot implements Disposable {
     const length = readFully(this.#fd, this.#page, pageSize, (page - 1) * pageSize);
     if (length < pageSize) this.#page.fill(0, length);
     return this.#page;
+  }
+
+  /**
+   * Pages that stand in no frame, and behind the end of the database file: SQLite leaves free pages there that it never wrote, and a
+   * file that was cut off lacks others.
+   */
+  *missingPages(): Generator<number> {
+    for (let page = this.#filePages + 1; page <= this.sizePages; page += 1) if (!this.#frames.has(page)) yield page;
   }
 
   [Symbol.dispose](): void {

@@ -8,7 +8,17 @@
  * Pages are attributed by reachability from the table's root alone, never by what they look like: freed pages hold
  * valid-looking rows.
  */
-import { cellCount, checkLeaf, forEachChild, INTERIOR_TABLE, LEAF_TABLE, PageCorruption, pageKind, TableCell } from '../sqlite/btree-page.ts';
+import {
+  cellCount,
+  checkLeaf,
+  checkNotEmpty,
+  forEachChild,
+  INTERIOR_TABLE,
+  LEAF_TABLE,
+  PageCorruption,
+  pageKind,
+  TableCell,
+} from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, type ReadPage } from '../sqlite/payload.ts';
 
 export class PageMap {
@@ -59,8 +69,10 @@ export class PageMap {
       const image = readPage(page);
       const kind = pageKind(image, page);
       if (kind === INTERIOR_TABLE) forEachChild(image, page, (child) => void stack.push(child));
-      else if (kind === LEAF_TABLE) this.#addOverflow(page, image, cell, usableSize, readPage, claim);
-      else throw new PageCorruption(`page ${page} is not a table page (kind ${kind})`);
+      else if (kind === LEAF_TABLE) {
+        if (page !== root) checkNotEmpty(image, page);
+        this.#addOverflow(page, image, cell, usableSize, readPage, claim);
+      } else throw new PageCorruption(`page ${page} is not a table page (kind ${kind})`);
     }
   }
 

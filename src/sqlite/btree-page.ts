@@ -54,17 +54,19 @@ export const forEachChild = (page: Buffer, pageNumber: number, visit: (child: nu
   const header = btreeOffset(pageNumber);
   const count = readU16(page, header + 3);
   const pointers = header + 12;
-  if (pointers + count * 2 > page.length) throw new PageCorruption('cell pointers run past the page');
+  if (pointers + count * 2 > page.length) throw new PageCorruption(`page ${pageNumber}: cell pointers run past the page`);
+  // Page 1 has less room than its only child: SQLite leaves it an interior page without a cell then.
+  if (count === 0 && pageNumber !== 1) throw new PageCorruption(`page ${pageNumber}: an interior page without a cell`);
   for (let index = 0; index < count; index += 1) {
     const cell = readU16(page, pointers + index * 2);
-    if (cell + 4 > page.length) throw new PageCorruption('cell lies outside the page');
-    visit(notZero(readU32(page, cell)));
+    if (cell + 4 > page.length) throw new PageCorruption(`page ${pageNumber}: a cell lies outside the page`);
+    visit(notZero(readU32(page, cell), pageNumber));
   }
-  visit(notZero(readU32(page, header + 8)));
+  visit(notZero(readU32(page, header + 8), pageNumber));
 };
 
-const notZero = (child: number): number => {
-  if (child === 0) throw new PageCorruption('an interior page has page 0 as a child');
+const notZero = (child: number, pageNumber: number): number => {
+  if (child === 0) throw new PageCorruption(`page ${pageNumber}: an interior page has page 0 as a child`);
   return child;
 };
 
@@ -74,6 +76,8 @@ export const interiorRowid = (page: Buffer, pageNumber: number, index: number): 
 
 /** A cell of a leaf table page, parsed in place again and again: scanning allocates nothing. */
 export class TableCell {
+  /** Page that the cells are on, for messages; `parseAt` sets it. */
+  page = 0;
   rowid: number | bigint = 0;
   /** Bytes of the whole record. */
   payloadBytes = 0;
@@ -105,9 +109,10 @@ export class TableCell {
 
   /** The index-th cell of a leaf table page. */
   parseAt(page: Buffer, pageNumber: number, index: number): void {
+    this.page = pageNumber;
     const pointers = btreeOffset(pageNumber) + 8;
     const offset = readU16(page, pointers + index * 2);
-    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption('cell lies in the page header');
+    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption(`page ${pageNumber}: a cell lies in the page header`);
     this.parse(page, offset);
   }
 
@@ -124,7 +129,7 @@ export class TableCell {
       this.end = start + this.localBytes + 4;
     }
     // A varint that ran off the page gives NaN, which fails here as well.
-    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption('cell ends behind the page');
+    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption(`page ${this.page}: a cell ends behind the page`);
   }
 
   /** Also reads the overflow pointer; call after `parse` on cells whose payload overflows. */
@@ -136,6 +141,12 @@ export class TableCell {
 
 /** Throws unless the page is a leaf table page whose cell pointers lie inside it. */
 export const checkLeaf = (page: Buffer, pageNumber: number): void => {
-  if (pageKind(page, pageNumber) !== LEAF_TABLE) throw new PageCorruption('not a leaf table page');
-  if (btreeOffset(pageNumber) + 8 + cellCount(page, pageNumber) * 2 > page.length) throw new PageCorruption('cell pointers run past the page');
+  if (pageKind(page, pageNumber) !== LEAF_TABLE) throw new PageCorruption(`page ${pageNumber} is not a leaf table page`);
+  if (btreeOffset(pageNumber) + 8 + cellCount(page, pageNumber) * 2 > page.length)
+    throw new PageCorruption(`page ${pageNumber}: cell pointers run past the page`);
+};
+
+/** Only a root may be a leaf without rows: anywhere else SQLite refuses it, since rows of its parent's range have gone. */
+export const checkNotEmpty = (page: Buffer, pageNumber: number): void => {
+  if (cellCount(page, pageNumber) === 0) throw new PageCorruption(`page ${pageNumber}: a leaf without a cell`);
 };

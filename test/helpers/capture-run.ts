@@ -66,6 +66,7 @@ export class CaptureRunScene implements AsyncDisposable {
   readonly #directory = temporaryDirectory();
   readonly hive = join(this.#directory.path, 'db.sqlite');
   readonly stateDir = join(this.#directory.path, 'state');
+  readonly log = join(this.stateDir, 'log.db');
   readonly writer = new WalWriter(this.hive);
 
   static async open(): Promise<CaptureRunScene> {
@@ -94,7 +95,7 @@ export class CaptureRunScene implements AsyncDisposable {
 
   /** The log's changes on nothing are what SQLite reads. Only after capture has ended: this process opens the hive. */
   check(): { recovered: number } {
-    const { transactions, recovered, catalog } = readLogHistory(join(this.stateDir, 'log.db'));
+    const { transactions, recovered, catalog } = readLogHistory(this.log);
     const model = new TableModel();
     for (const { changes } of transactions) model.apply(changes);
     const db = new Database(this.hive, { readonly: true });

@@ -9,8 +9,8 @@ import type { Rowid } from '../change/table.ts';
 import type { PageMapEdit } from '../mirror/page-map.ts';
 import { cellCount, checkLeaf, readU16, btreeOffset, TableCell, PageCorruption } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, readPayload } from '../sqlite/payload.ts';
-import { RecordError } from '../sqlite/record.ts';
 import type { PageImages } from './page-images.ts';
+import { onPage } from './tree-scan.ts';
 
 /** What a comparison finds. Payloads are views that are valid during the call. */
 export interface RowVisitor {
@@ -304,12 +304,8 @@ const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: T
     oldCell.localOffset + oldCell.localBytes,
   ) === 0;
 
-/** A record that nobody could decode is the page's fault. */
-const onPage = (error: unknown, page: number): unknown =>
-  error instanceof RecordError ? new PageCorruption(`page ${page}: ${error.message}`, { cause: error }) : error;
-
 /** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
-const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`rowids of page ${leaf} are out of order`);
+const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`page ${leaf}: rowids are out of order`);
 
 /** The cells of some leaves in rowid order; the current one stands parsed in `cell`. Keeps a copy of the current leaf. */
 class LeafSequence {

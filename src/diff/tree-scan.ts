@@ -13,6 +13,7 @@ import {
   TableCell,
 } from '../sqlite/btree-page.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
+import { RecordError } from '../sqlite/record.ts';
 
 /** Leaf pages of a tree in rowid order. Throws a PageCorruption where the tree has more pages than the database (`sizePages`). */
 export const leavesOf = (root: number, sizePages: number, readPage: ReadPage): number[] => {
@@ -54,6 +55,7 @@ export interface RowsFrom {
 export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: RowsFrom, visit: (rowid: Rowid, record: Buffer) => boolean): void => {
   const cell = new TableCell(usableSize);
   let seen = 0;
+  let last: Rowid = -Infinity;
   const walk = (page: number, depth: number): boolean => {
     seen += 1;
     if (depth > 64 || seen > sizePages) throw new PageCorruption(`the tree of page ${root} runs in a circle`);
@@ -74,11 +76,21 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
     if (depth > 0) checkNotEmpty(image, page);
     for (let index = 0; index < count; index += 1) {
       cell.parseAt(image, page, index);
+      // Whoever reads on from a cursor would miss a row.
+      if (cell.rowid <= last) throw new PageCorruption(`page ${page}: rowids are out of order`);
+      last = cell.rowid;
       if (after !== null && cell.rowid <= after) continue;
-      const rowid = cell.rowid;
-      if (!visit(rowid, readPayload(image, cell, usableSize, readPage))) return false;
+      try {
+        if (!visit(last, readPayload(image, cell, usableSize, readPage))) return false;
+      } catch (error) {
+        throw onPage(error, page);
+      }
     }
     return true;
   };
   walk(root, 0);
 };
+
+/** A record that nobody could decode is the page's fault. */
+export const onPage = (error: unknown, page: number): unknown =>
+  error instanceof RecordError ? new PageCorruption(`page ${page}: ${error.message}`, { cause: error }) : error;

@@ -291,9 +291,10 @@ describe('under its feet', () => {
     let row = 0;
     for (let round = 0; round < 10; round += 1) {
       const run = scene.run();
-      let isReady = false;
-      const ready = run.ready().then((value) => (isReady = value));
-      while (!isReady) await scene.writer.exec(`INSERT INTO n VALUES (${(row += 1)}, zeroblob(2000)); UPDATE n SET v = ${row} WHERE i = ${row >> 1}`);
+      const begun = new AbortController();
+      const ready = run.ready().then(() => begun.abort());
+      while (!begun.signal.aborted)
+        await scene.writer.exec(`INSERT INTO n VALUES (${(row += 1)}, zeroblob(2000)); UPDATE n SET v = ${row} WHERE i = ${row >> 1}`);
       await ready;
       await scene.writer.exec(`DELETE FROM n WHERE i = ${row}`);
       expect(await run.stop()).toBeNull();

@@ -48,10 +48,11 @@ it('the schema changes under load: every row between the two versions that it be
   await using altering = new WalWriter(scene.hive);
   await altering.exec('PRAGMA busy_timeout = 20000');
   await scene.writer.exec('PRAGMA busy_timeout = 20000');
-  let isDone = false;
+  const done = new AbortController();
   const load = async (): Promise<number> => {
     let id = 0;
-    for (; !isDone; id += 1) await scene.writer.exec(`INSERT INTO s (id, v) VALUES (${id}, 'row'); UPDATE s SET v = 'old' WHERE id = ${id - 5}`);
+    for (; !done.signal.aborted; id += 1)
+      await scene.writer.exec(`INSERT INTO s (id, v) VALUES (${id}, 'row'); UPDATE s SET v = 'old' WHERE id = ${id - 5}`);
     return id;
   };
   const rows = load();
@@ -60,7 +61,7 @@ it('the schema changes under load: every row between the two versions that it be
     await altering.exec(`CREATE TABLE n${step} AS SELECT * FROM s`);
     if (step % 3 === 2) await altering.exec(`ALTER TABLE s DROP COLUMN c${step - 1}; DROP TABLE n${step - 1}; VACUUM`);
   }
-  isDone = true;
+  done.abort();
   expect(await rows).toBeGreaterThan(10);
   expect(await run.stop()).toBeNull();
   expect(scene.check().recovered).toBe(0);

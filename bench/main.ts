@@ -1,5 +1,5 @@
 /**
- * npm run bench -- [writer] [decode] [latency] [sinks] [--pairs N] [--seconds N]
+ * npm run bench -- [writer] [decode] [latency] [idle] [sinks] [capture] [--pairs N] [--seconds N]
  *
  * Ratios first: each figure stands beside its reference, measured in turns in the same run. Absolute figures are those of
  * this machine at this hour; the spread says how much to believe.
@@ -9,6 +9,7 @@ import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { runDecode } from './decode.ts';
+import { runIdle } from './idle.ts';
 import { runLatency } from './latency.ts';
 import { SHAPE_TITLES, SHAPES } from './shapes.ts';
 import { median, megabytes, spread, table, thousands } from './table.ts';
@@ -20,7 +21,10 @@ const { values, positionals } = parseArgs({
 });
 const pairs = Number(values.pairs);
 const seconds = Number(values.seconds);
-const wants = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
+const IDLE_SECONDS = 30;
+/** `capture` stands for all but the sinks. */
+const wants = (name: string): boolean =>
+  positionals.length === 0 || positionals.includes(name) || (name !== 'sinks' && positionals.includes('capture'));
 const say = (text: string): void => console.log(text);
 
 const rates = (runs: readonly WriterRun[]): number => median(runs.map((run) => run.rowsPerSecond));
@@ -73,7 +77,7 @@ const benchWriter = async (): Promise<void> => {
 const benchDecode = async (): Promise<void> => {
   say(`\n## Capture from a backlog (tail, diff, mirror, log; one thread) beside the writer's own speed\n`);
   const rows = [['shape', 'capture / writer', 'capture', 'writer (default checkpoints)', 'CPU of capture a row']];
-  const transactions = { 'inserts-1000': 300, 'inserts-1': 60_000, 'updates-100': 1500 };
+  const transactions = { 'inserts-1000': 300, 'inserts-1': 300_000, 'updates-100': 1500 };
   for (const shape of SHAPES) {
     const ratios: number[] = [];
     const captured: number[] = [];
@@ -100,12 +104,25 @@ const benchDecode = async (): Promise<void> => {
 };
 
 const benchLatency = async (): Promise<void> => {
-  say('\n## Commit → line of `waggle tail`, 50 commits/s\n');
-  const rows = [['commits', 'p50', 'p90', 'p99', 'longest']];
-  const latencies = await runLatency(500);
-  const at = (part: number): string => `${latencies[Math.floor(latencies.length * part)]!.toFixed(2)} ms`;
-  rows.push([String(latencies.length), at(0.5), at(0.9), at(0.99), `${latencies.at(-1)!.toFixed(2)} ms`]);
+  say('\n## Commit → line of `waggle tail`, 50 commits/s, and of a program that only watches the file\n');
+  const rows = [['', 'commits', 'p50', 'p90', 'p99', 'longest']];
+  const { tail, probe } = await runLatency(250, 2);
+  for (const [name, latencies] of [
+    ['waggle tail', tail],
+    ['bare watch and read', probe],
+  ] as const) {
+    const at = (part: number): string => `${latencies[Math.floor(latencies.length * part)]!.toFixed(2)} ms`;
+    rows.push([name, String(latencies.length), at(0.5), at(0.9), at(0.99), `${latencies.at(-1)!.toFixed(2)} ms`]);
+  }
   say(table(rows));
+};
+
+const benchIdle = async (): Promise<void> => {
+  say('\n## Daemon and keeper beside a hive that nobody writes\n');
+  const idle = await runIdle(IDLE_SECONDS);
+  say(
+    `${((idle.cpuSeconds / idle.seconds) * 100).toFixed(2)} % of a core over ${idle.seconds.toFixed(0)} s; ${megabytes(idle.rssBytes)} in ${idle.processes} processes`,
+  );
 };
 
 const benchSinks = (): void => {
@@ -120,4 +137,5 @@ say(
 if (wants('writer')) await benchWriter();
 if (wants('decode')) await benchDecode();
 if (wants('latency')) await benchLatency();
+if (wants('idle')) await benchIdle();
 if (wants('sinks')) benchSinks();

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { RawChange } from '../change/change-codec.ts';
 import { Row } from '../change/row.ts';
-import type { Rowid, Table } from '../change/table.ts';
+import type { RowPlace, Table } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { CaptureOptions, EncodedRows, FromCapture, ToCapture } from './protocol.ts';
 
@@ -118,7 +118,7 @@ export class CaptureClient implements AsyncDisposable {
   }
 
   /** Throws if the table is not captured (any more): `rows` is then empty and `table` null. */
-  async readRows(table: string, after: Rowid | null, maxBytes: number): Promise<RowChunk | null> {
+  async readRows(table: string, after: RowPlace | null, maxBytes: number): Promise<RowChunk | null> {
     if (this.#hasEnded) throw new WaggleError('CAPTURE_DIED', 'capture has ended');
     const id = this.#nextId++;
     const waiting = Promise.withResolvers<EncodedRows | null>();

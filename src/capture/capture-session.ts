@@ -149,6 +149,11 @@ export class CaptureSession implements AsyncDisposable {
     return taken;
   }
 
+  /** Right behind the batch that was taken there was more. */
+  get isBehind(): boolean {
+    return this.#tail.isBehind;
+  }
+
   /** Nothing that is committed now is left to take. */
   get isCaughtUp(): boolean {
     return this.#tail.isCaughtUp();
@@ -497,7 +502,7 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   }
 };
 
-const MIRROR_FAULTS: ReadonlySet<string> = new Set(['HIVE_CORRUPT', 'STATE_CORRUPT', 'CATALOG_UNREADABLE', 'TABLE_WITHOUT_ROWID']);
+const MIRROR_FAULTS: ReadonlySet<string> = new Set(['HIVE_CORRUPT', 'STATE_CORRUPT', 'CATALOG_UNREADABLE']);
 
 /** Closes the mirror where it cannot be read. `snapshot`: what it was made of just now. */
 const readReplica = async (mirror: Mirror, options: ReplicaOptions, snapshot: HiveSnapshot | null = null): Promise<Replica> => {

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { ChangeWriter, partBytes } from '../change/change-codec.ts';
-import type { Rowid } from '../change/table.ts';
+import type { RowPlace } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
 import { resolveHive } from '../hive/hive-file.ts';
 import type { KeeperStats } from '../keeper/protocol.ts';
@@ -31,13 +31,19 @@ export interface CaptureEvents {
   readonly post: (message: FromCapture) => void;
 }
 
-type RowsRequest = { readonly id: number; readonly table: string; readonly after: Rowid | null; readonly maxBytes: number };
+type RowsRequest = { readonly id: number; readonly table: string; readonly after: RowPlace | null; readonly maxBytes: number };
 
 const RETRY_MS = [20, 100, 500, 2000];
 /** Each time the whole hive is compared. */
 const CORRUPT_RETRY_MS = [200, 5000, 30_000, 120_000, 300_000];
 const PRUNE_EVERY_MS = 10_000;
 const TURN_MS = 2;
+/**
+ * Beside a writer without pauses each batch would hold the ten transactions that were committed while the one before was logged, and
+ * cost a core. After so many batches in a row the next one waits a moment, and holds a hundred.
+ */
+const STEADY_BATCHES = 3;
+const PACE_MS = 1;
 /**
  * About a tenth of the application's share where there are fewer cores than work. Not the last place: at 19 a machine that had three
  * times as much work as cores kept two changes waiting for twenty seconds.
@@ -196,17 +202,20 @@ export class Capture {
     });
     let told = log.headSeq;
     let turnAtMs = performance.now();
+    let batches = 0;
     for (;;) {
       for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       const taken = await session.step();
+      batches = taken > 0 ? batches + 1 : 0;
+      const isPaced = batches > STEADY_BATCHES && !session.isBehind;
       // While it catches up, nobody gains from being told of every batch, but messages must be heard.
-      const isTurn = taken === 0 || performance.now() - turnAtMs > TURN_MS;
+      const isTurn = taken === 0 || isPaced || performance.now() - turnAtMs > TURN_MS;
       if (isTurn && log.headSeq !== told) {
         told = log.headSeq;
         this.#post({ type: 'head', seq: told });
       }
       if (isTurn && taken > 0) {
-        await new Promise((resolve) => void setImmediate(resolve));
+        await (isPaced ? delay(PACE_MS) : new Promise((resolve) => void setImmediate(resolve)));
         turnAtMs = performance.now();
       }
       this.#prune(log);

@@ -3,7 +3,7 @@
  * own (`watch`); the messages are the same, by structured clone.
  */
 import type { Position } from '../change/change.ts';
-import type { Rowid, Table } from '../change/table.ts';
+import type { RowPlace, Table } from '../change/table.ts';
 import type { KeeperStats } from '../keeper/protocol.ts';
 import type { SerializedError } from '../support/errors.ts';
 
@@ -22,7 +22,7 @@ export interface CaptureOptions {
 }
 
 export type ToCapture =
-  | { readonly type: 'rows'; readonly id: number; readonly table: string; readonly after: Rowid | null; readonly maxBytes: number }
+  | { readonly type: 'rows'; readonly id: number; readonly table: string; readonly after: RowPlace | null; readonly maxBytes: number }
   /** Retention may remove what lies up to this seq; null: it is bound by nobody. */
   | { readonly type: 'keepAfter'; readonly seq: number | null }
   | { readonly type: 'stop' };

@@ -31,16 +31,10 @@ export const requirePages = (map: PageMap, snapshot: HiveSnapshot): void => {
   }
 };
 
-const FAULT_BYTES = 1024 * 1024;
-
 /** What cannot be read of the mirror; null: nothing, so that what a comparison stumbled over stands in the hive. Reads all rows. */
 export const faultOf = (replica: Replica): string | null => {
   try {
-    for (const { table } of replica.schema.tables) {
-      for (let rows = replica.readRows(table.name, null, FAULT_BYTES)!; !rows.done;) {
-        rows = replica.readRows(table.name, rows.rowids.at(-1)!, FAULT_BYTES)!;
-      }
-    }
+    replica.checkRows();
     return null;
   } catch (error) {
     if (error instanceof PageCorruption || error instanceof RecordError) return error.message;

@@ -2,18 +2,20 @@
  * The hive as waggle knows it at the head of the log: mirror, page map and schema, moved on together, one transaction
  * after the other. Turns pages into changes; knows nothing of where the pages came from or where the changes go.
  */
-import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
+import { Schema, SCHEMA_ROOT } from '../catalog/schema.ts';
 import type { SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
-import type { Catalog, Rowid } from '../change/table.ts';
+import type { Catalog, Rowid, RowPlace } from '../change/table.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
-import { forEachRow } from '../diff/tree-scan.ts';
+import { clusteredRowid } from '../diff/row-key.ts';
+import { forEachRow, recordsOf } from '../diff/tree-scan.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { PageMap } from '../mirror/page-map.ts';
 import { cellCount, PageCorruption } from '../sqlite/btree-page.ts';
 import { type DatabaseHeader, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { compareKeys } from '../sqlite/key-order.ts';
 import { checkRecord, RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 
@@ -28,18 +30,26 @@ export interface PageSet {
   image(page: number): Buffer;
 }
 
+/**
+ * Pages that one transaction can add without writing them: those that it freed again before they left SQLite's cache. A damaged page 1
+ * counts billions.
+ */
+const MOST_UNWRITTEN_PAGES = 2 ** 18;
+
 export class Replica {
   readonly mirror: Mirror;
   /** Which tree each page belongs to, as of the last set that was applied. */
   readonly map: PageMap;
   readonly usableSize: number;
   readonly #diff: TransactionDiff;
+  readonly #images: SetOnMirror;
 
   private constructor(parts: { mirror: Mirror; map: PageMap; diff: TransactionDiff; usableSize: number }) {
     this.mirror = parts.mirror;
     this.map = parts.map;
     this.usableSize = parts.usableSize;
     this.#diff = parts.diff;
+    this.#images = new SetOnMirror(parts.mirror);
   }
 
   /**
@@ -52,16 +62,14 @@ export class Replica {
     const { usableSize, encoding } = header;
     try {
       const map = new PageMap(mirror.sizePages);
-      ofTable('sqlite_schema', () => map.addTree(SCHEMA_TREE, 1, usableSize, mirror.sizePages, readPage));
+      ofTable('sqlite_schema', () => map.addTree(SCHEMA_ROOT, usableSize, mirror.sizePages, readPage));
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       const schema =
         options.known === null
           ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
           : knownSchema(rows, options.known);
-      for (const { table, tree, root } of schema.tables) {
-        ofTable(table.name, () => map.addTree(tree, root, usableSize, mirror.sizePages, readPage));
-      }
+      for (const entry of schema.tables) ofTable(entry.table.name, () => map.addTree(entry, usableSize, mirror.sizePages, readPage));
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
@@ -87,38 +95,62 @@ export class Replica {
 
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
   apply(set: PageSet): TransactionChanges {
+    const unwritten = set.sizePages - this.mirror.sizePages - set.pages.length;
+    if (unwritten > MOST_UNWRITTEN_PAGES) throw new WaggleError('HIVE_CORRUPT', `a commit counts ${unwritten} pages that nobody wrote`);
     const changes = this.#diff.diff(set.pages, this.#imagesOf(set));
     if (set.isResident) this.mirror.stage(set.pages, (page) => set.image(page), set.sizePages);
     return changes;
   }
 
   /**
-   * Rows of a table in rowid order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
+   * Rows of a table in the order in which they stand, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
    * Null if the table is not captured. Throws PageCorruption and RecordError.
    */
-  readRows(table: string, after: Rowid | null, maxBytes: number): ReplicaRows | null {
+  readRows(table: string, after: RowPlace | null, maxBytes: number): ReplicaRows | null {
     const entry = this.schema.byName.get(table);
     if (entry === undefined) return null;
     const rowids: Rowid[] = [];
     const records: Buffer[] = [];
     let bytes = 0;
     let done = true;
-    const { mirror } = this;
-    forEachRow(
-      { root: entry.root, usableSize: this.usableSize, sizePages: mirror.sizePages, readPage: (page) => mirror.page(existing(page)), after },
-      (rowid, record) => {
-        if (bytes >= maxBytes) {
-          done = false;
-          return false;
-        }
-        checkRecord(record);
-        rowids.push(rowid);
-        records.push(Buffer.from(record));
-        bytes += record.length + 16;
-        return true;
-      },
-    );
+    const { mirror, usableSize } = this;
+    const take = (rowid: Rowid, record: Buffer): boolean => {
+      if (bytes >= maxBytes) {
+        done = false;
+        return false;
+      }
+      checkRecord(record);
+      rowids.push(rowid);
+      records.push(Buffer.from(record));
+      bytes += record.length + 16;
+      return true;
+    };
+    const from = { root: entry.root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
+    const { clustering } = entry.table;
+    // A place of the other kind is one in a table that had this name before: its generation tells the asker so.
+    if (clustering === null) forEachRow({ ...from, after: after instanceof Uint8Array ? null : after }, take);
+    else {
+      const place = after instanceof Uint8Array ? Buffer.from(after) : null;
+      const { encoding } = this.schema.catalog;
+      const isBehind = place === null ? null : (record: Buffer): boolean => compareKeys(record, place, clustering.keyParts, encoding) <= 0;
+      for (const record of recordsOf({ ...from, isBehind })) if (!take(clusteredRowid(entry.table, record), record)) break;
+    }
     return { rowids, records, done };
+  }
+
+  /** Reads every row and keeps none. Throws PageCorruption and RecordError. */
+  checkRows(): void {
+    const { mirror, usableSize } = this;
+    for (const { table, root } of this.schema.tables) {
+      const from = { root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
+      if (table.clustering !== null) for (const record of recordsOf({ ...from, isBehind: null })) checkRecord(record);
+      else {
+        forEachRow({ ...from, after: null }, (_rowid, record) => {
+          checkRecord(record);
+          return true;
+        });
+      }
+    }
   }
 
   /** Page size, reserved bytes and encoding are written once; a database that changed them is another one. */
@@ -134,15 +166,39 @@ export class Replica {
   }
 
   #imagesOf(set: PageSet): PageImages {
-    const { mirror } = this;
     if (set.has(1)) this.#checkFormat(set.image(1));
-    return {
-      oldPage: (page) => mirror.page(existing(page)),
-      newPage: (page) => (set.has(page) ? set.image(page) : mirror.page(existing(page))),
-      isChanged: (page) => set.has(page),
-      oldSizePages: mirror.sizePages,
-      newSizePages: set.sizePages,
-    };
+    this.#images.begin(set);
+    return this.#images;
+  }
+}
+
+/** The mirror before a set of pages, and with it. One object serves all sets. */
+class SetOnMirror implements PageImages {
+  oldSizePages = 0;
+  newSizePages = 0;
+  readonly #mirror: Mirror;
+  #set: PageSet | null = null;
+
+  constructor(mirror: Mirror) {
+    this.#mirror = mirror;
+  }
+
+  begin(set: PageSet): void {
+    this.#set = set;
+    this.oldSizePages = this.#mirror.sizePages;
+    this.newSizePages = set.sizePages;
+  }
+
+  oldPage(page: number): Buffer {
+    return this.#mirror.page(existing(page));
+  }
+
+  newPage(page: number): Buffer {
+    return this.#set!.has(page) ? this.#set!.image(page) : this.#mirror.page(existing(page));
+  }
+
+  isChanged(page: number): boolean {
+    return this.#set!.has(page);
   }
 }
 

@@ -3,6 +3,7 @@
  * sqlite_schema changed, or when rows of a table changed their rowid without a change to tell.
  */
 import type { Catalog, Table, TextEncoding } from '../change/table.ts';
+import { INDEX_TREE, TABLE_TREE, type TreeKind } from '../sqlite/btree-page.ts';
 import type { SchemaRow } from './schema-rows.ts';
 import { readTables, type RootedTable, type TableFilter } from './table-reader.ts';
 
@@ -13,10 +14,12 @@ export interface TrackedTable {
   readonly index: number;
   readonly root: number;
   readonly tree: number;
+  readonly kind: TreeKind;
 }
 
 /** The tree of sqlite_schema itself. Tables have ids above. */
 export const SCHEMA_TREE = 1;
+export const SCHEMA_ROOT = { tree: SCHEMA_TREE, root: 1, kind: TABLE_TREE } as const;
 
 export class Schema {
   readonly catalog: Catalog;
@@ -24,6 +27,7 @@ export class Schema {
   readonly byName: ReadonlyMap<string, TrackedTable>;
   readonly #byTree: ReadonlyMap<number, TrackedTable>;
   #order: readonly TrackedTable[] | null = null;
+  #ranks: readonly number[] | null = null;
 
   constructor(catalog: Catalog, tables: readonly TrackedTable[]) {
     this.catalog = catalog;
@@ -43,7 +47,8 @@ export class Schema {
     const tables = rooted.map(({ table, root }, index) => {
       const known = previous?.byName.get(table.name);
       const generation = known === undefined || known.root !== root ? version : known.table.generation;
-      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++ };
+      const kind = table.clustering === null ? TABLE_TREE : INDEX_TREE;
+      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++, kind };
     });
     return new Schema({ version, encoding, tables: tables.map((entry) => entry.table) }, tables);
   }
@@ -73,6 +78,16 @@ export class Schema {
   inForeignKeyOrder(): readonly TrackedTable[] {
     this.#order ??= parentsFirst(this.tables, this.byName);
     return this.#order;
+  }
+
+  /** Place of the table at `index` in that order. */
+  foreignKeyRank(index: number): number {
+    if (this.#ranks === null) {
+      const ranks: number[] = [];
+      this.inForeignKeyOrder().forEach((entry, rank) => (ranks[entry.index] = rank));
+      this.#ranks = ranks;
+    }
+    return this.#ranks[index]!;
   }
 }
 

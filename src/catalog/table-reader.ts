@@ -3,7 +3,7 @@
  * tell columns, keys, defaults and foreign keys. There is no SQL parser of ours.
  */
 import Database from 'better-sqlite3';
-import type { Affinity, Column, Table, Value } from '../change/table.ts';
+import type { Affinity, Clustering, Column, Table, Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { SchemaRow } from './schema-rows.ts';
 
@@ -24,6 +24,7 @@ interface TableListRow {
 }
 
 interface ColumnRow {
+  readonly cid: number;
   readonly name: string;
   readonly type: string;
   readonly notnull: 0 | 1;
@@ -36,7 +37,7 @@ interface ColumnRow {
 /**
  * The captured tables of a schema, in schema order. `generation` means nothing in any of them: the caller knows better. `known`: tables of
  * the schema before, which need not be asked for again where their definition is the same.
- * Throws TABLE_WITHOUT_ROWID for a captured table of that kind and CATALOG_UNREADABLE for a statement that SQLite refuses.
+ * Throws CATALOG_UNREADABLE for a statement that SQLite refuses.
  */
 export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, known: ReadonlyMap<string, Table> = new Map()): RootedTable[] => {
   const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
@@ -61,8 +62,7 @@ export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, kn
     }
     const entry = listed.get(row.name);
     if (entry === undefined || entry.type !== 'table') continue;
-    if (entry.wr === 1) throw new WaggleError('TABLE_WITHOUT_ROWID', `table "${row.name}" is WITHOUT ROWID, which this version cannot capture`);
-    result.push({ table: describe(scratch, row, entry.strict === 1), root: row.root });
+    result.push({ table: describe(scratch, row, entry), root: row.root });
   }
   return result;
 };
@@ -113,20 +113,22 @@ const load = (scratch: Database.Database, row: SchemaRow): void => {
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-const describe = (scratch: Database.Database, row: SchemaRow, strict: boolean): Table => {
+const describe = (scratch: Database.Database, row: SchemaRow, entry: TableListRow): Table => {
+  const strict = entry.strict === 1;
   const rows = (scratch.pragma(`main.table_xinfo(${quoted(row.name)})`) as ColumnRow[]).filter((column) => column.hidden !== 2);
   const columns = rows.map((column) => describeColumn(scratch, column, strict));
   const key = columns
     .map((column, index) => ({ ordinal: column.keyOrdinal, index }))
-    .filter((entry) => entry.ordinal > 0)
+    .filter(({ ordinal }) => ordinal > 0)
     .sort((a, b) => a.ordinal - b.ordinal)
-    .map((entry) => entry.index);
+    .map(({ index }) => index);
   const references = (scratch.pragma(`main.foreign_key_list(${quoted(row.name)})`) as { table: string }[]).map((fk) => fk.table);
   return {
     name: row.name,
     columns,
     key,
     rowidAlias: findRowidAlias(scratch, row.name, columns, key),
+    clustering: entry.wr === 1 ? readClustering(scratch, row.name, rows) : null,
     strict,
     references: [...new Set(references)],
     sql: row.sql!,
@@ -142,6 +144,17 @@ const findRowidAlias = (scratch: Database.Database, name: string, columns: reado
   if (key.length !== 1 || columns[key[0]!]!.type.toUpperCase() !== 'INTEGER') return -1;
   const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { origin: string }[];
   return indexes.some((index) => index.origin === 'pk') ? -1 : key[0]!;
+};
+
+/** The index that a WITHOUT ROWID table is tells the order of its records: key columns first, then all others. */
+const readClustering = (scratch: Database.Database, name: string, columns: readonly ColumnRow[]): Clustering => {
+  const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { name: string; origin: string }[];
+  const primary = indexes.find((index) => index.origin === 'pk')!.name;
+  const entries = scratch.pragma(`main.index_xinfo(${quoted(primary)})`) as { cid: number; desc: 0 | 1; coll: string; key: 0 | 1 }[];
+  return {
+    recordOrder: entries.map((entry) => columns.findIndex((column) => column.cid === entry.cid)),
+    keyParts: entries.filter((entry) => entry.key === 1).map((entry) => ({ collation: entry.coll, descending: entry.desc === 1 })),
+  };
 };
 
 const describeColumn = (scratch: Database.Database, column: ColumnRow, strict: boolean): Column => {

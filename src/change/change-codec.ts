@@ -51,14 +51,19 @@ export const partBytes = (part: Part): Buffer => (Buffer.isBuffer(part) ? part :
 /** Bytes of parts that a writer keeps in memory before it puts the further ones aside. */
 const RESIDENT_PART_BYTES = 4 * 1024 * 1024;
 
+/** A buffer of up to this size serves the next transaction too. */
+const KEPT_BYTES = 64 * 1024;
+
 /** Collects changes into parts. One writer, one order: what is appended first has the lower seq. */
 export class ChangeWriter {
   count = 0;
-  readonly #parts: Part[] = [];
+  #parts: Part[] = [];
   readonly #spill: PartSpill | null;
   #residentBytes = 0;
   #buffer: Buffer = EMPTY;
   #length = 0;
+  /** Behind the first part: its buffer, if it is worth keeping. */
+  #spare: Buffer = EMPTY;
 
   /** `spill`: null: everything stays in memory. */
   constructor(spill: PartSpill | null = null) {
@@ -105,17 +110,27 @@ export class ChangeWriter {
     this.count += other.count;
   }
 
-  /** The parts so far. The writer can be used on. */
+  /** The parts so far, valid until `reset`. The writer can be used on. */
   parts(): Part[] {
     this.#close();
     return this.#parts;
+  }
+
+  /** Begins anew, in the same memory where there is little of it. */
+  reset(): void {
+    this.#parts = [];
+    this.#residentBytes = 0;
+    this.count = 0;
+    this.#length = 0;
+    if (this.#buffer.length < this.#spare.length || this.#buffer.length > KEPT_BYTES) this.#buffer = this.#spare;
+    this.#spare = EMPTY;
   }
 
   #begin(op: number, table: number, bytes: number): void {
     if (this.#length >= PART_BYTES) this.#close();
     const needed = this.#length + 1 + varintLength(table) + bytes;
     if (needed > this.#buffer.length) {
-      // Most transactions are small: the first buffer comes out of Node's pool. Behind the first part it is a large one.
+      // Most transactions are small. Behind the first part the buffer is a large one.
       const full = PART_BYTES + PART_BYTES / 4;
       const grown = Buffer.allocUnsafe(Math.max(needed, this.#parts.length > 0 ? full : Math.min(this.#buffer.length * 4, full)));
       this.#buffer.copy(grown, 0, 0, this.#length);
@@ -142,6 +157,7 @@ export class ChangeWriter {
     if (this.#spill !== null && this.#residentBytes + part.length > RESIDENT_PART_BYTES) {
       this.#parts.push(this.#spill.write(part));
     } else {
+      if (this.#parts.length === 0 && this.#buffer.length <= KEPT_BYTES) this.#spare = this.#buffer;
       this.#residentBytes += part.length;
       this.#parts.push(part);
       this.#buffer = EMPTY;

@@ -59,15 +59,6 @@ const tableFindings = (tables: readonly TableRow[]): Finding[] => {
       ? { kind: 'note', text: 'no tables yet: they are captured as they are created' }
       : { kind: 'ok', text: `${plain.length} ${plain.length === 1 ? 'table' : 'tables'}` },
   ];
-  const withoutRowid = plain.filter((table) => table.wr === 1);
-  if (withoutRowid.length > 0) {
-    findings.push({
-      kind: 'problem',
-      code: 'TABLE_WITHOUT_ROWID',
-      text: `WITHOUT ROWID is not captured yet: ${names(withoutRowid)}`,
-      mend: 'Exclude them: tables: { exclude: [...] }',
-    });
-  }
   const virtual = tables.filter((table) => table.type === 'virtual');
   if (virtual.length > 0)
     findings.push({ kind: 'note', text: `virtual tables are not captured, what they compute stays in the hive: ${names(virtual)}` });

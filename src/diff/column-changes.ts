@@ -1,4 +1,5 @@
 /** What became of a table's columns between two versions of the schema, and whether a row says the same under both. */
+import { isDeepStrictEqual } from 'node:util';
 import { Row } from '../change/row.ts';
 import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
 
@@ -6,6 +7,7 @@ import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.
 export const sameColumns = (before: Table, after: Table): boolean =>
   before.columns.length === after.columns.length &&
   before.rowidAlias === after.rowidAlias &&
+  sameClustering(before, after) &&
   before.columns.every((column, index) => column.name === after.columns[index]!.name && sameContent(column, after.columns[index]!));
 
 /**
@@ -28,14 +30,19 @@ export const matchColumns = (before: Table, after: Table): number[] => {
 export const onlyRenamed = (before: Table, after: Table): boolean =>
   before.columns.length === after.columns.length &&
   before.rowidAlias === after.rowidAlias &&
+  sameClustering(before, after) &&
   matchColumns(before, after).every((old, index) => old === index);
 
-/** Rows are still told apart by the same columns. If not, the table is another one that took the name. */
+/** Rows are still told apart by the same columns and stand in the same order. If not, the table is another one that took the name. */
 export const sameKey = (before: Table, after: Table): boolean => {
   if (before.key.length !== after.key.length || (before.rowidAlias === -1) !== (after.rowidAlias === -1)) return false;
+  if (!isDeepStrictEqual(before.clustering?.keyParts, after.clustering?.keyParts)) return false;
   const places = matchColumns(before, after);
   return after.key.every((column, ordinal) => places[column] === before.key[ordinal]);
 };
+
+/** The i-th value of a record is that of the same column. */
+const sameClustering = (before: Table, after: Table): boolean => isDeepStrictEqual(before.clustering, after.clustering);
 
 const sameContent = (a: Column, b: Column): boolean =>
   a.affinity === b.affinity && a.keyOrdinal === b.keyOrdinal && a.generated === b.generated && sameValue(a.defaultValue, b.defaultValue);

@@ -21,7 +21,6 @@ export interface RowVisitor {
 
 export interface LeafMergeOptions {
   readonly tree: number;
-  readonly usableSize: number;
   readonly images: PageImages;
   readonly edit: PageMapEdit;
   /** For a leaf: the first pages of overflow chains that have a changed page. */
@@ -36,29 +35,35 @@ export interface LeafMergeOptions {
 
 const BLOCK_SHIFT = 6; // 64 bytes: about the size of a small row
 
+/** One object serves tree after tree; `begin` comes first. */
 export class LeafMerge {
-  readonly #options: LeafMergeOptions;
+  readonly #usableSize: number;
+  #options!: LeafMergeOptions;
   readonly #oldCell: TableCell;
   readonly #newCell: TableCell;
-  readonly #readOld: (page: number) => Buffer;
-  readonly #readNew: (page: number) => Buffer;
+  readonly #readOld = (page: number): Buffer => this.#options.images.oldPage(page);
+  readonly #readNew = (page: number): Buffer => this.#options.images.newPage(page);
   #dirty = new Uint8Array(0);
   /** From here to the page's end the two images are the same. */
   #cleanFrom = 0;
   /** Before it, `#dirty` tells; if not, nothing is known. */
   #isMarked = false;
 
-  constructor(options: LeafMergeOptions) {
+  constructor(usableSize: number) {
+    this.#usableSize = usableSize;
+    this.#oldCell = new TableCell(usableSize);
+    this.#newCell = new TableCell(usableSize);
+  }
+
+  begin(options: LeafMergeOptions): this {
     this.#options = options;
-    this.#oldCell = new TableCell(options.usableSize);
-    this.#newCell = new TableCell(options.usableSize);
-    this.#readOld = (page) => options.images.oldPage(page);
-    this.#readNew = (page) => options.images.newPage(page);
+    return this;
   }
 
   /** Compares a leaf with itself. */
   compareInPlace(leaf: number): void {
-    const { images, usableSize, touchedChains } = this.#options;
+    const { images, touchedChains } = this.#options;
+    const usableSize = this.#usableSize;
     let before = images.oldPage(leaf);
     let after = images.newPage(leaf);
     const touched = touchedChains.get(leaf);
@@ -132,7 +137,7 @@ export class LeafMerge {
 
   /** Compares all rows on the old images of `oldLeaves` with those on the new images of `newLeaves`, in any order. */
   merge(oldLeaves: readonly number[], newLeaves: readonly number[]): void {
-    const { usableSize } = this.#options;
+    const usableSize = this.#usableSize;
     this.mergeOrdered(inRowidOrder(oldLeaves, this.#readOld, usableSize), inRowidOrder(newLeaves, this.#readNew, usableSize));
   }
 
@@ -159,7 +164,8 @@ export class LeafMerge {
 
   /** The same rowid on both sides: the parsed cells tell what is to be compared. */
   #pair(before: Buffer, oldLeaf: number, after: Buffer, newLeaf: number): void {
-    const { edit, tree, touchedChains, usableSize, visitor, pairs } = this.#options;
+    const { edit, tree, touchedChains, visitor, pairs } = this.#options;
+    const usableSize = this.#usableSize;
     const oldCell = this.#oldCell;
     const newCell = this.#newCell;
     const overflows = newCell.payloadBytes > newCell.localBytes;
@@ -185,7 +191,7 @@ export class LeafMerge {
 
   #oldOnly(before: Buffer): void {
     const cell = this.#oldCell;
-    const payload = readPayload(before, cell, this.#options.usableSize, this.#readOld);
+    const payload = readPayload(before, cell, this.#usableSize, this.#readOld);
     if (cell.payloadBytes > cell.localBytes) this.#clearChain(before);
     try {
       this.#options.visitor.deleted(cell.rowid, payload);
@@ -196,7 +202,7 @@ export class LeafMerge {
 
   #newOnly(after: Buffer, leaf: number): void {
     const cell = this.#newCell;
-    const payload = readPayload(after, cell, this.#options.usableSize, this.#readNew);
+    const payload = readPayload(after, cell, this.#usableSize, this.#readNew);
     if (cell.payloadBytes > cell.localBytes) this.#claimChain(after, leaf);
     try {
       this.#options.visitor.created(cell.rowid, payload);
@@ -206,13 +212,13 @@ export class LeafMerge {
   }
 
   #clearChain(before: Buffer): void {
-    forEachOverflowPage(before, this.#oldCell, this.#options.usableSize, this.#readOld, (page) => this.#options.edit.clear(page));
+    forEachOverflowPage(before, this.#oldCell, this.#usableSize, this.#readOld, (page) => this.#options.edit.clear(page));
   }
 
   #claimChain(after: Buffer, leaf: number): void {
     const { edit, tree, images } = this.#options;
     let first = 0;
-    forEachOverflowPage(after, this.#newCell, this.#options.usableSize, this.#readNew, (page) => {
+    forEachOverflowPage(after, this.#newCell, this.#usableSize, this.#readNew, (page) => {
       if (page < 2 || page > images.newSizePages) throw new PageCorruption(`overflow page ${page} lies outside the database`);
       edit.claim(page, tree, first === 0 ? leaf : -first);
       if (first === 0) first = page;

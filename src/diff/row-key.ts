@@ -1,6 +1,8 @@
 /** Identity of a row by its declared key, straight from record bytes: two records have the same key if the texts are equal. */
+import { crc32 } from 'node:zlib';
 import type { Rowid, Table } from '../change/table.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
+import { keyPrefix } from '../sqlite/key-order.ts';
 import { serialTypeLength } from '../sqlite/record.ts';
 import { readVarint, varintEnd } from '../sqlite/varint.ts';
 
@@ -15,12 +17,13 @@ export const rowKey = (table: Table, rowid: Rowid, record: Buffer): string => {
   let body = headerSize;
   let left = table.key.length;
   const parts: string[] = [];
+  const recordOrder = table.clustering?.recordOrder;
   for (let column = 0; header < headerSize && left > 0; column += 1) {
     const serialType = readVarint(record, header);
     header = varintEnd;
     const length = serialTypeLength(serialType);
-    const place = table.key.indexOf(column);
-    if (place !== -1) {
+    const place = table.key.indexOf(recordOrder === undefined ? column : recordOrder[column]!);
+    if (place !== -1 && parts[place] === undefined) {
       if (body + length > record.length) throw new PageCorruption('record value ends behind the record');
       parts[place] = serialType === 0 ? `n${rowid}` : keyPart(record, serialType, body, length);
       left -= 1;
@@ -38,4 +41,10 @@ const keyPart = (record: Buffer, serialType: number, offset: number, length: num
   if (serialType === 8 || serialType === 9) return `i${serialType - 8};`;
   if (serialType < 6) return `i${record.readIntBE(offset, length)};`;
   return `${(serialType & 1) === 0 ? 'b' : 't'}${length}:${record.toString('latin1', offset, offset + length)}`;
+};
+
+/** What stands in place of a rowid where there is none: 53 bits of the key's bytes. */
+export const clusteredRowid = (table: Table, record: Buffer): number => {
+  const key = keyPrefix(record, table.clustering!.keyParts.length);
+  return (crc32(key, 1) & 0x1fffff) * 4294967296 + crc32(key);
 };

@@ -12,7 +12,8 @@ import { ChangeWriter, type PartSpill, RawChange } from '../change/change-codec.
 import type { Rowid, Table } from '../change/table.ts';
 import { checkRecord } from '../sqlite/record.ts';
 import type { RowVisitor } from './leaf-merge.ts';
-import { rowKey } from './row-key.ts';
+import type { RecordVisitor } from './index-merge.ts';
+import { clusteredRowid, rowKey } from './row-key.ts';
 
 export interface TableChangesOptions {
   /** Index in the new catalog. */
@@ -22,51 +23,79 @@ export interface TableChangesOptions {
   readonly previous: Table;
   /** Whether two records of the same row (before, after) say the same; null: bytes decide. */
   readonly sameRow: ((rowid: Rowid, before: Buffer, after: Buffer) => boolean) | null;
-  readonly spill: PartSpill | null;
 }
 
 export class TableChanges implements RowVisitor {
-  readonly index: number;
-  readonly table: Table;
   /** Some row changed its rowid and nothing else: no change tells of it. */
   movedSilently = false;
-  readonly #previous: Table;
-  readonly #keyed: boolean;
-  readonly #sameRow: TableChangesOptions['sameRow'];
   readonly #spill: PartSpill | null;
+  #table: Table;
+  #index: number;
+  #previous: Table;
+  #keyed = false;
+  #sameRow: TableChangesOptions['sameRow'] = null;
   #upserts: ChangeWriter;
   #deletes: ChangeWriter;
 
-  constructor({ index, table, previous, sameRow, spill }: TableChangesOptions) {
-    this.index = index;
-    this.table = table;
-    this.#previous = previous;
-    this.#sameRow = sameRow;
+  constructor(options: TableChangesOptions, spill: PartSpill | null) {
     this.#spill = spill;
     this.#upserts = new ChangeWriter(spill);
     this.#deletes = new ChangeWriter(spill);
+    this.#table = this.#previous = options.table;
+    this.#index = options.index;
+    this.begin(options);
+  }
+
+  /** Begins anew for another table or transaction; what `finish` gave is not valid any more. */
+  begin({ index, table, previous, sameRow }: TableChangesOptions): void {
+    this.#index = index;
+    this.#table = table;
+    this.#previous = previous;
+    this.#sameRow = sameRow;
     this.#keyed = table.key.length > 0 && table.rowidAlias === -1;
+    this.movedSilently = false;
+    this.#upserts.reset();
+    this.#deletes.reset();
+  }
+
+  get index(): number {
+    return this.#index;
+  }
+
+  get table(): Table {
+    return this.#table;
   }
 
   created(rowid: Rowid, record: Buffer): void {
     checkRecord(record);
-    this.#upserts.create(this.index, rowid, record);
+    this.#upserts.create(this.#index, rowid, record);
   }
 
   deleted(rowid: Rowid, record: Buffer): void {
     checkRecord(record);
-    this.#deletes.delete(this.index, rowid, record, false);
+    this.#deletes.delete(this.#index, rowid, record, false);
   }
 
   updated(rowid: Rowid, before: Buffer, after: Buffer): void {
     checkRecord(before);
     checkRecord(after);
-    if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.table, rowid, after)) {
-      this.#deletes.delete(this.index, rowid, before, false);
-      this.#upserts.create(this.index, rowid, after);
+    if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.#table, rowid, after)) {
+      this.#deletes.delete(this.#index, rowid, before, false);
+      this.#upserts.create(this.#index, rowid, after);
     } else if (this.#sameRow === null || !this.#sameRow(rowid, before, after)) {
-      this.#upserts.update(this.index, { rowid, oldRowid: rowid, before, after });
+      this.#upserts.update(this.#index, { rowid, oldRowid: rowid, before, after });
     }
+  }
+
+  /** For a WITHOUT ROWID table, whose rows have a hash of their key in place of a rowid. */
+  ofRecords(): RecordVisitor & { updated(before: Buffer, after: Buffer): void } {
+    const now = this.#table;
+    const old = this.#previous;
+    return {
+      created: (record) => this.created(clusteredRowid(now, record), record),
+      deleted: (record) => this.deleted(clusteredRowid(old, record), record),
+      updated: (before, after) => this.updated(clusteredRowid(now, after), before, after),
+    };
   }
 
   /** Both lanes, joined by key. Call once, when all rows were visited. */
@@ -88,10 +117,10 @@ export class TableChanges implements RowVisitor {
     const created: { rowid: Rowid; record: Buffer }[] = [];
     forEachChange(this.#upserts, (raw) => {
       if (raw.op === 'u') {
-        upserts.update(this.index, { rowid: raw.rowid, oldRowid: raw.oldRowid, before: raw.before, after: raw.after });
+        upserts.update(this.#index, { rowid: raw.rowid, oldRowid: raw.oldRowid, before: raw.before, after: raw.after });
         return;
       }
-      const row = gone.get(rowKey(this.table, raw.rowid, raw.after));
+      const row = gone.get(rowKey(this.#table, raw.rowid, raw.after));
       if (row === undefined || row.taken) {
         created.push({ rowid: raw.rowid, record: raw.after });
         return;
@@ -99,19 +128,19 @@ export class TableChanges implements RowVisitor {
       row.taken = true;
       const same = this.#sameRow === null ? row.record.equals(raw.after) : this.#sameRow(raw.rowid, row.record, raw.after);
       if (same) this.movedSilently ||= row.rowid !== raw.rowid;
-      else upserts.update(this.index, { rowid: raw.rowid, oldRowid: row.rowid, before: row.record, after: raw.after });
+      else upserts.update(this.#index, { rowid: raw.rowid, oldRowid: row.rowid, before: row.record, after: raw.after });
     });
     for (const { rowid, record } of created) {
       const row = goneByRowid.get(rowid);
       if (row !== undefined && !row.taken) {
         row.taken = true;
-        upserts.delete(this.index, rowid, row.record, false);
+        upserts.delete(this.#index, rowid, row.record, false);
       }
-      upserts.create(this.index, rowid, record);
+      upserts.create(this.#index, rowid, record);
     }
     const deletes = new ChangeWriter(this.#spill);
     for (const row of gone.values()) {
-      if (!row.taken) deletes.delete(this.index, row.rowid, row.record, false);
+      if (!row.taken) deletes.delete(this.#index, row.rowid, row.record, false);
     }
     this.#upserts = upserts;
     this.#deletes = deletes;

@@ -11,20 +11,24 @@
  */
 import { ChangeWriter, type PartSpill } from '../change/change-codec.ts';
 import type { TextEncoding } from '../change/table.ts';
-import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
+import { Schema, SCHEMA_ROOT, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
-import { type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { type MappedTree, type PageMap, PageMapEdit } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
+import { compareKeys } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
+import { IndexMerge, type RecordVisitor } from './index-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
-import { TableChanges } from './table-changes.ts';
-import { findMembership } from './tree-membership.ts';
-import { forEachRow, leavesOf, type RowsFrom } from './tree-scan.ts';
+import { PagesByTree } from './pages-by-tree.ts';
+import { TableChanges, type TableChangesOptions } from './table-changes.ts';
+import { MembershipFinder, type TreeMembership } from './tree-membership.ts';
+import { forEachRow, leavesOf, recordsOf, type RowsFrom } from './tree-scan.ts';
 
+/** Valid until the next comparison. */
 export interface TransactionChanges {
   readonly changes: ChangeWriter;
   readonly previous: Schema;
@@ -42,6 +46,9 @@ export interface TransactionDiffOptions {
   readonly spill: PartSpill | null;
 }
 
+/** Tables of which objects are kept. */
+const KEPT_TABLES = 16;
+
 export class TransactionDiff {
   readonly #map: PageMap;
   readonly #usableSize: number;
@@ -49,6 +56,15 @@ export class TransactionDiff {
   #captured: TableFilter;
   readonly #spill: PartSpill | null;
   #schema: Schema;
+  // What follows is used again by each transaction: most change one row, and making these anew took half of their time.
+  readonly #byTree = new PagesByTree();
+  readonly #edit = new PageMapEdit();
+  readonly #membership: MembershipFinder;
+  readonly #merge: LeafMerge;
+  readonly #indexMerge: IndexMerge;
+  readonly #tables: TableChanges[] = [];
+  #tablesUsed = 0;
+  readonly #changes = new ChangeWriter();
 
   constructor({ schema, map, usableSize, encoding, captured, spill }: TransactionDiffOptions) {
     this.#spill = spill;
@@ -57,6 +73,9 @@ export class TransactionDiff {
     this.#usableSize = usableSize;
     this.#encoding = encoding;
     this.#captured = captured;
+    this.#membership = new MembershipFinder(map);
+    this.#merge = new LeafMerge(usableSize);
+    this.#indexMerge = new IndexMerge(usableSize);
   }
 
   get schema(): Schema {
@@ -68,14 +87,23 @@ export class TransactionDiff {
     this.#encoding = encoding;
   }
 
-  /** `changed`: the pages written by the transaction, each once. Throws HIVE_CORRUPT and the catalog's errors. */
+  /**
+   * `changed`: the pages written by the transaction, each once. What it gives is valid until the next call. Throws HIVE_CORRUPT and
+   * the catalog's errors.
+   */
   diff(changed: readonly number[], images: PageImages): TransactionChanges {
     const previous = this.#schema;
-    const byTree = this.#groupByTree(changed);
-    const schemaPages = byTree.get(SCHEMA_TREE);
-    const edit = new PageMapEdit();
-    const schema = schemaPages === undefined ? previous : this.#nextSchema(schemaPages, images, edit);
-    return this.#diffTables({ previous, schema, byTree, images, edit });
+    const byTree = this.#byTree;
+    byTree.group(changed, this.#map);
+    this.#begin();
+    const schemaPages = byTree.of(SCHEMA_TREE);
+    if (schemaPages !== undefined) return this.#diffTables({ previous, schema: this.#nextSchema(schemaPages, images), images });
+    const found: TableChanges[] = [];
+    for (const tree of byTree.trees) {
+      const entry = previous.ofTree(tree);
+      if (entry !== undefined) found.push(this.#comparePages(entry, byTree.of(tree)!, images));
+    }
+    return this.#finish({ previous, schema: previous, found, dropped: [], rewritten: [], images });
   }
 
   /**
@@ -87,55 +115,65 @@ export class TransactionDiff {
     const previous = this.#schema;
     const schema = guarded('sqlite_schema', () => this.#readSchema(images));
     if (schema === previous) return null;
-    return this.#diffTables({ previous, schema, byTree: new Map(), images, edit: new PageMapEdit() });
+    this.#byTree.clear();
+    this.#begin();
+    return this.#diffTables({ previous, schema, images });
   }
 
-  #diffTables(parts: { previous: Schema; schema: Schema; byTree: Map<number, number[]>; images: PageImages; edit: PageMapEdit }): TransactionChanges {
-    const { previous, byTree, images, edit } = parts;
-    let { schema } = parts;
+  #begin(): void {
+    this.#tablesUsed = 0;
+    this.#tables.length = Math.min(this.#tables.length, KEPT_TABLES);
+    this.#changes.reset();
+  }
+
+  /** The schema may have changed: every table is looked at. */
+  #diffTables({ previous, schema, images }: { previous: Schema; schema: Schema; images: PageImages }): TransactionChanges {
     const rewritten: TrackedTable[] = [];
-    const found = new Map<string, TableChanges>();
+    const found: TableChanges[] = [];
     const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
     for (const entry of schema.tables) {
       const known = previous.byName.get(entry.table.name);
       const old = known === undefined || dropped.includes(known) ? undefined : known;
-      const pages = byTree.get(entry.tree);
+      const pages = this.#byTree.of(entry.tree);
       if (old === undefined || old.root !== entry.root || !this.#isSameTable(old, entry, pages)) {
-        found.set(entry.table.name, this.#compareWhole(old, entry, images));
+        found.push(this.#compareWhole(old, entry, images));
         rewritten.push(entry);
       } else if (pages !== undefined) {
-        found.set(entry.table.name, this.#comparePages(entry, pages, images, edit));
+        found.push(this.#comparePages(entry, pages, images));
       }
     }
-    const changes = new ChangeWriter();
-    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, changes);
-    const moved = writeRowChanges(schema, found, changes);
-    if (moved.size > 0) schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
+    return this.#finish({ previous, schema, found, dropped, rewritten, images });
+  }
 
-    this.#moveMap({ edit, dropped, rewritten, images });
+  /** All rows are compared: writes the changes in their order, and moves map and schema on. */
+  #finish(parts: {
+    previous: Schema;
+    schema: Schema;
+    found: TableChanges[];
+    dropped: readonly TrackedTable[];
+    rewritten: readonly TrackedTable[];
+    images: PageImages;
+  }): TransactionChanges {
+    const { previous, found, dropped, rewritten, images } = parts;
+    let { schema } = parts;
+    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, this.#changes);
+    const changes = writeRowChanges(schema, found, this.#changes);
+    if (found.some((table) => table.movedSilently)) {
+      const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
+      schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
+    }
+    this.#moveMap(dropped, rewritten, images);
     this.#schema = schema;
     return { changes, previous, schema };
   }
 
-  #groupByTree(changed: readonly number[]): Map<number, number[]> {
-    const byTree = new Map<number, number[]>();
-    for (const page of changed) {
-      const tree = this.#map.treeOf(page);
-      if (tree === 0) continue;
-      const pages = byTree.get(tree);
-      if (pages === undefined) byTree.set(tree, [page]);
-      else pages.push(page);
-    }
-    return byTree;
-  }
-
   /** The schema after the transaction; the same object if no captured table changed in it. */
-  #nextSchema(pages: number[], images: PageImages, edit: PageMapEdit): Schema {
+  #nextSchema(pages: number[], images: PageImages): Schema {
     const previous = this.#schema;
     return guarded('sqlite_schema', () => {
       let any = false;
       const note = (): void => void (any = true);
-      this.#mergePages({ tree: SCHEMA_TREE, root: 1, pages, images, edit, visitor: { created: note, updated: note, deleted: note } });
+      this.#mergePages(SCHEMA_ROOT, { pages, images, visitor: { created: note, updated: note, deleted: note } });
       return any ? this.#readSchema(images) : previous;
     });
   }
@@ -157,24 +195,50 @@ export class TransactionDiff {
     return pages === undefined && onlyRenamed(old.table, now.table);
   }
 
-  #comparePages(entry: TrackedTable, pages: number[], images: PageImages, edit: PageMapEdit): TableChanges {
-    const visitor = new TableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null, spill: this.#spill });
-    guarded(entry.table.name, () => this.#mergePages({ tree: entry.tree, root: entry.root, pages, images, edit, visitor }));
+  #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
+    const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
+    guarded(entry.table.name, () => {
+      if (entry.table.clustering === null) this.#mergePages(entry, { pages, images, visitor });
+      else this.#mergeIndexPages(entry, { pages, images, visitor: visitor.ofRecords() });
+    });
     return visitor;
   }
 
-  #mergePages(options: { tree: number; root: number; pages: number[]; images: PageImages; edit: PageMapEdit; visitor: RowVisitor }): void {
-    const { tree, root, pages, images, edit, visitor } = options;
-    const membership = findMembership(tree, root, pages, this.#map, images);
-    const { touchedChains, oldLeaves, newLeaves } = membership;
-    const merge = new LeafMerge({ tree, usableSize: this.#usableSize, images, edit, touchedChains, visitor, pairs: 'changed' });
+  #tableChanges(options: TableChangesOptions): TableChanges {
+    const known = this.#tables[this.#tablesUsed];
+    if (known === undefined) this.#tables.push(new TableChanges(options, this.#spill));
+    else known.begin(options);
+    return this.#tables[this.#tablesUsed++]!;
+  }
+
+  /** Notes which pages left and joined the tree. */
+  #findMembership(entry: MappedTree, pages: readonly number[], images: PageImages): TreeMembership {
+    const membership = this.#membership.find(entry, pages, images);
     // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
-    for (const page of membership.removed) edit.clear(page);
-    for (const page of membership.added) edit.claim(page, tree, 0);
-    if (membership.inPlace) for (const leaf of oldLeaves) merge.compareInPlace(leaf);
+    for (const page of membership.removed) this.#edit.clear(page);
+    for (const page of membership.added) this.#edit.claim(page, entry.tree, 0);
+    return membership;
+  }
+
+  /** Of a WITHOUT ROWID table. */
+  #mergeIndexPages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RecordVisitor }): void {
+    const { touchedChains, oldLeaves, newLeaves, removed } = this.#findMembership(entry, pages, images);
+    const merge = this.#indexMerge.begin({ tree: entry.tree, images, edit: this.#edit, touchedChains, visitor });
+    merge.merge(oldLeaves, newLeaves);
+    if (touchedChains.size === 0) return;
+    const taken = new Set([...oldLeaves, ...newLeaves, ...removed]);
+    for (const page of touchedChains.keys()) if (!taken.has(page)) merge.compareTouched(page);
+  }
+
+  #mergePages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RowVisitor }): void {
+    const { tree } = entry;
+    const edit = this.#edit;
+    const { touchedChains, oldLeaves, newLeaves, removed, inPlace } = this.#findMembership(entry, pages, images);
+    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
+    if (inPlace) for (const leaf of oldLeaves) merge.compareInPlace(leaf);
     else merge.merge(oldLeaves, newLeaves);
     if (touchedChains.size === 0) return;
-    const taken = new Set([...oldLeaves, ...newLeaves, ...membership.removed]);
+    const taken = new Set([...oldLeaves, ...newLeaves, ...removed]);
     for (const leaf of touchedChains.keys()) if (!taken.has(leaf)) merge.compareInPlace(leaf);
   }
 
@@ -184,44 +248,50 @@ export class TransactionDiff {
     const sameRow = sameColumns(before, now.table)
       ? (_rowid: unknown, a: Buffer, b: Buffer): boolean => a.equals(b)
       : rowComparison(before, now.table, this.#encoding);
-    const visitor = new TableChanges({ index: now.index, table: now.table, previous: before, sameRow, spill: this.#spill });
+    const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
+      if (now.table.clustering !== null) {
+        this.#compareRecords(old, now, images, visitor);
+        return;
+      }
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
       const newLeaves = leavesOf(now.root, images.newSizePages, (page) => images.newPage(page));
       // The map is rebuilt for the whole tree afterwards: this edit is thrown away.
-      const merge = new LeafMerge({
-        tree: now.tree,
-        usableSize: this.#usableSize,
-        images,
-        edit: new PageMapEdit(),
-        touchedChains: new Map(),
-        visitor,
-        pairs: 'all',
-      });
+      const merge = this.#merge.begin({ tree: now.tree, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' });
       merge.mergeOrdered(oldLeaves, newLeaves);
     });
     return visitor;
   }
 
-  #moveMap({
-    edit,
-    dropped,
-    rewritten,
-    images,
-  }: {
-    edit: PageMapEdit;
-    dropped: TrackedTable[];
-    rewritten: TrackedTable[];
-    images: PageImages;
-  }): void {
+  /** Both sides stand in the same order: `isGone` saw to that. */
+  #compareRecords(old: TrackedTable | undefined, now: TrackedTable, images: PageImages, changes: TableChanges): void {
+    const usableSize = this.#usableSize;
+    const { keyParts } = now.table.clustering!;
+    const visitor = changes.ofRecords();
+    const before =
+      old === undefined
+        ? null
+        : recordsOf({ root: old.root, usableSize, sizePages: images.oldSizePages, readPage: (page) => images.oldPage(page), isBehind: null });
+    const after = recordsOf({ root: now.root, usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), isBehind: null });
+    let a = before?.next().value ?? null;
+    let b = after.next().value ?? null;
+    while (a !== null || b !== null) {
+      const order = a === null ? 1 : b === null ? -1 : compareKeys(a, b, keyParts, this.#encoding);
+      if (order < 0) visitor.deleted(a!);
+      else if (order > 0) visitor.created(b!);
+      else visitor.updated(a!, b!);
+      if (order <= 0) a = before!.next().value ?? null;
+      if (order >= 0) b = after.next().value ?? null;
+    }
+  }
+
+  #moveMap(dropped: readonly TrackedTable[], rewritten: readonly TrackedTable[], images: PageImages): void {
     this.#map.ensure(images.newSizePages);
     for (const entry of dropped) this.#map.clearTree(entry.tree);
     for (const entry of rewritten) this.#map.clearTree(entry.tree);
-    edit.applyTo(this.#map);
+    this.#edit.applyTo(this.#map);
     for (const entry of rewritten) {
-      guarded(entry.table.name, () =>
-        this.#map.addTree(entry.tree, entry.root, this.#usableSize, images.newSizePages, (page) => images.newPage(page)),
-      );
+      guarded(entry.table.name, () => this.#map.addTree(entry, this.#usableSize, images.newSizePages, (page) => images.newPage(page)));
     }
   }
 }
@@ -260,21 +330,27 @@ const writeSchemaChanges = (previous: Schema, schema: Schema, dropped: readonly 
   }
 };
 
-/** Creates and updates parents first, then deletes children first. Returns the tables whose rows moved silently. */
-const writeRowChanges = (schema: Schema, found: ReadonlyMap<string, TableChanges>, changes: ChangeWriter): Set<string> => {
-  const moved = new Set<string>();
+/** Creates and updates parents first, then deletes children first, behind what stands in `into`. Gives the list that has them all. */
+const writeRowChanges = (schema: Schema, found: TableChanges[], into: ChangeWriter): ChangeWriter => {
+  if (found.length > 1) found.sort((a, b) => schema.foreignKeyRank(a.index) - schema.foreignKeyRank(b.index));
   const deletes: ChangeWriter[] = [];
-  const order = found.size > 1 ? schema.inForeignKeyOrder().map((entry) => entry.table.name) : found.keys();
-  for (const name of order) {
-    const table = found.get(name);
-    if (table === undefined) continue;
-    const lanes = guarded(name, () => table.finish());
-    if (table.movedSilently) moved.add(name);
-    changes.append(lanes.upserts);
+  let all = into;
+  const append = (lane: ChangeWriter): void => {
+    if (lane.count === 0) return;
+    if (all === into && into.count === 0) all = lane;
+    else {
+      if (all !== into) into.append(all);
+      all = into;
+      into.append(lane);
+    }
+  };
+  for (const table of found) {
+    const lanes = guarded(table.table.name, () => table.finish());
+    append(lanes.upserts);
     deletes.push(lanes.deletes);
   }
-  for (const lane of deletes.reverse()) changes.append(lane);
-  return moved;
+  for (const lane of deletes.reverse()) append(lane);
+  return all;
 };
 
 /** Within a version that this transaction made anyway. */

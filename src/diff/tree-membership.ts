@@ -7,121 +7,178 @@
  * children are dropped as well: the computation starts over with them, until nothing new is removed (at most
  * once a level of the tree).
  */
-import { checkNotEmpty, forEachChild, INTERIOR_TABLE, LEAF_TABLE, PageCorruption, pageKind } from '../sqlite/btree-page.ts';
-import type { PageMap } from '../mirror/page-map.ts';
+import { checkNotEmpty, forEachChild, INDEX_TREE, PageCorruption, pageKind, type TreeKind } from '../sqlite/btree-page.ts';
+import type { MappedTree, PageMap } from '../mirror/page-map.ts';
 import type { PageImages } from './page-images.ts';
 
 export interface TreeMembership {
-  /** Leaves whose old rows take part: changed or removed ones. */
-  readonly oldLeaves: number[];
-  /** Leaves whose new rows take part: changed or added ones. */
-  readonly newLeaves: number[];
+  /** Pages whose old rows take part: changed or removed leaves, in an index also interior pages. */
+  readonly oldLeaves: readonly number[];
+  /** Pages whose new rows take part: changed or added ones. */
+  readonly newLeaves: readonly number[];
   /** Pages that left the tree. */
-  readonly removed: number[];
+  readonly removed: readonly number[];
   /** Pages of the new tree that were not b-tree pages of it before. */
-  readonly added: number[];
+  readonly added: readonly number[];
   /** Unchanged leaves of overflow chains with a changed page, and for any leaf: the first pages of such chains. */
-  readonly touchedChains: Map<number, Set<number>>;
+  readonly touchedChains: ReadonlyMap<number, ReadonlySet<number>>;
   /** No interior page changed and no page came or went: each changed leaf still covers the same range of rowids. */
   readonly inPlace: boolean;
 }
 
-/** `changed`: the changed pages that the map gives to this tree (b-tree and overflow). */
-export const findMembership = (tree: number, root: number, changed: readonly number[], map: PageMap, images: PageImages): TreeMembership => {
-  const touchedChains = new Map<number, Set<number>>();
-  const btreePages: number[] = [];
-  const oldInterior = new Set<number>();
-  for (const page of changed) {
-    const chain = map.chain[page]!;
-    if (chain !== 0) {
-      const first = chain > 0 ? page : -chain;
-      const leaf = map.chain[first]!;
-      let firsts = touchedChains.get(leaf);
-      if (firsts === undefined) touchedChains.set(leaf, (firsts = new Set()));
-      firsts.add(first);
-      continue;
-    }
-    btreePages.push(page);
-    if (pageKind(images.oldPage(page), page) === INTERIOR_TABLE) oldInterior.add(page);
+const NO_PAGES: readonly number[] = [];
+const NO_CHAINS: ReadonlyMap<number, ReadonlySet<number>> = new Map();
+
+/** One object serves transaction after transaction. */
+export class MembershipFinder {
+  readonly #map: PageMap;
+  readonly #marks = new PageMarks();
+
+  constructor(map: PageMap) {
+    this.#map = map;
   }
 
-  if (oldInterior.size === 0 && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === LEAF_TABLE)) {
-    // The common case: only leaves changed under unchanged parents.
-    for (const page of btreePages) {
-      const image = images.newPage(page);
-      if (pageKind(image, page) !== LEAF_TABLE) throw new PageCorruption(`page ${page} is not a leaf table page`);
-      if (page !== root) checkNotEmpty(image, page);
+  /** `changed`: the changed pages that the map gives to this tree (b-tree and overflow). */
+  find({ tree, root, kind }: MappedTree, changed: readonly number[], images: PageImages): TreeMembership {
+    let touchedChains = NO_CHAINS;
+    let btreePages = changed;
+    const { chain } = this.#map;
+    if (changed.some((page) => chain[page] !== 0)) {
+      touchedChains = this.#touchedChains(changed);
+      btreePages = changed.filter((page) => chain[page] === 0);
     }
-    return { oldLeaves: btreePages, newLeaves: btreePages, removed: [], added: [], touchedChains, inPlace: true };
+    const isInterior = (page: number): boolean => pageKind(images.oldPage(page), page) === kind.interior;
+    if (!btreePages.some(isInterior) && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === kind.leaf)) {
+      // The common case: only leaves changed under unchanged parents.
+      for (const page of btreePages) {
+        const image = images.newPage(page);
+        if (pageKind(image, page) !== kind.leaf) throw new PageCorruption(`page ${page} is not a leaf of its tree any more`);
+        if (page !== root) checkNotEmpty(image, page);
+      }
+      return { oldLeaves: btreePages, newLeaves: btreePages, removed: NO_PAGES, added: NO_PAGES, touchedChains, inPlace: true };
+    }
+    const oldInterior = new Set(btreePages.filter(isInterior));
+    return this.#settle({ tree, root, kind: kind, btreePages, oldInterior, images, touchedChains });
   }
-  return settle({ tree, root, btreePages, oldInterior, map, images, touchedChains });
-};
+
+  /** By leaf. */
+  #touchedChains(changed: readonly number[]): Map<number, Set<number>> {
+    const { chain: chains } = this.#map;
+    const byLeaf = new Map<number, Set<number>>();
+    for (const page of changed) {
+      const chain = chains[page]!;
+      if (chain === 0) continue;
+      const first = chain > 0 ? page : -chain;
+      const leaf = chains[first]!;
+      let firsts = byLeaf.get(leaf);
+      if (firsts === undefined) byLeaf.set(leaf, (firsts = new Set()));
+      firsts.add(first);
+    }
+    return byLeaf;
+  }
+
+  #settle({ tree, root, kind: treeKind, btreePages, oldInterior, images, touchedChains }: Settling): TreeMembership {
+    // Rows of a WITHOUT ROWID table stand on interior pages too.
+    const isIndex = treeKind === INDEX_TREE;
+    const map = this.#map;
+    const marks = this.#marks;
+    const isMember = (page: number): boolean => map.treeOf(page) === tree && map.chain[page] === 0;
+    const unframedInterior = new Set<number>();
+    for (;;) {
+      marks.begin(Math.max(images.oldSizePages, images.newSizePages));
+      const dropped: number[] = [];
+      const drop = (child: number): void => {
+        if (marks.add(child, DROPPED)) dropped.push(child);
+      };
+      for (const page of oldInterior) forEachChild(images.oldPage(page), page, drop);
+      for (const page of unframedInterior) forEachChild(images.oldPage(page), page, drop);
+
+      const newLeaves: number[] = [];
+      const added: number[] = [];
+      // A page whose parent turns out to be removed holds somebody else's bytes: a fault counts in the last round only.
+      let fault: PageCorruption | null = null;
+      const queue = btreePages.filter((page) => page === root || !marks.has(page, DROPPED));
+      for (let page = queue.pop(); page !== undefined; page = queue.pop()) {
+        if (!marks.add(page, KEPT)) continue;
+        if (!isMember(page)) added.push(page);
+        const image = images.newPage(page);
+        const kind = pageKind(image, page);
+        if (kind === treeKind.leaf || isIndex) newLeaves.push(page);
+        try {
+          if (kind === treeKind.leaf) {
+            if (page !== root) checkNotEmpty(image, page);
+            continue;
+          }
+          if (kind !== treeKind.interior) throw new PageCorruption(`page ${page} is of a kind (${kind}) that its tree is not`);
+          forEachChild(image, page, (child) => {
+            if (child < 2 || child > images.newSizePages) throw new PageCorruption(`page ${page} has a child outside the database`);
+            if (!marks.add(child, ATTACHED)) throw new PageCorruption(`page ${child} is referred to twice`);
+            if (images.isChanged(child) || !isMember(child)) queue.push(child);
+          });
+        } catch (error) {
+          if (!(error instanceof PageCorruption)) throw error;
+          fault ??= error;
+        }
+      }
+
+      const removed = dropped.filter((page) => !marks.has(page, ATTACHED) && page !== root);
+      const found = removed.filter(
+        (page) => !images.isChanged(page) && !unframedInterior.has(page) && pageKind(images.oldPage(page), page) === treeKind.interior,
+      );
+      if (found.length > 0) {
+        for (const page of found) unframedInterior.add(page);
+        continue;
+      }
+      if (fault !== null) throw fault;
+
+      const oldLeaves = btreePages.filter((page) => isIndex || !oldInterior.has(page));
+      for (const page of removed) {
+        if (!images.isChanged(page) && (isIndex || !unframedInterior.has(page))) oldLeaves.push(page);
+      }
+      const inPlace = added.length === 0 && removed.length === 0 && oldInterior.size === 0 && newLeaves.length === oldLeaves.length;
+      return { oldLeaves, newLeaves, removed, added, touchedChains, inPlace };
+    }
+  }
+}
 
 interface Settling {
   readonly tree: number;
   readonly root: number;
+  readonly kind: TreeKind;
   readonly btreePages: readonly number[];
   readonly oldInterior: ReadonlySet<number>;
-  readonly map: PageMap;
   readonly images: PageImages;
-  readonly touchedChains: Map<number, Set<number>>;
+  readonly touchedChains: ReadonlyMap<number, ReadonlySet<number>>;
 }
 
-const settle = ({ tree, root, btreePages, oldInterior, map, images, touchedChains }: Settling): TreeMembership => {
-  const isMember = (page: number): boolean => map.treeOf(page) === tree && map.chain[page] === 0;
-  const unframedInterior = new Set<number>();
-  for (;;) {
-    const dropped = new Set<number>();
-    for (const page of oldInterior) forEachChild(images.oldPage(page), page, (child) => void dropped.add(child));
-    for (const page of unframedInterior) forEachChild(images.oldPage(page), page, (child) => void dropped.add(child));
+const DROPPED = 1;
+const ATTACHED = 2;
+const KEPT = 4;
 
-    const attached = new Set<number>();
-    const kept = new Set<number>();
-    const newLeaves: number[] = [];
-    const added: number[] = [];
-    // A page whose parent turns out to be removed holds somebody else's bytes: a fault counts in the last round only.
-    let fault: PageCorruption | null = null;
-    const queue = btreePages.filter((page) => page === root || !dropped.has(page));
-    for (let page = queue.pop(); page !== undefined; page = queue.pop()) {
-      if (kept.has(page)) continue;
-      kept.add(page);
-      if (!isMember(page)) added.push(page);
-      const image = images.newPage(page);
-      const kind = pageKind(image, page);
-      try {
-        if (kind === LEAF_TABLE) {
-          newLeaves.push(page);
-          if (page !== root) checkNotEmpty(image, page);
-          continue;
-        }
-        if (kind !== INTERIOR_TABLE) throw new PageCorruption(`page ${page} is not a table page (kind ${kind})`);
-        forEachChild(image, page, (child) => {
-          if (child < 2 || child > images.newSizePages) throw new PageCorruption(`page ${page} has a child outside the database`);
-          if (attached.has(child)) throw new PageCorruption(`page ${child} is referred to twice`);
-          attached.add(child);
-          if (images.isChanged(child) || !isMember(child)) queue.push(child);
-        });
-      } catch (error) {
-        if (!(error instanceof PageCorruption)) throw error;
-        fault ??= error;
-      }
-    }
+/** Marks on pages, all gone with `begin`. A Set of the children of one interior page takes ten times as long to fill. */
+class PageMarks {
+  #marks = new Int32Array(0);
+  /** A multiple of 8; what is below is of an earlier time. */
+  #now = 0;
 
-    const removed = [...dropped].filter((page) => !attached.has(page) && page !== root);
-    const found = removed.filter(
-      (page) => !images.isChanged(page) && !unframedInterior.has(page) && pageKind(images.oldPage(page), page) === INTERIOR_TABLE,
-    );
-    if (found.length > 0) {
-      for (const page of found) unframedInterior.add(page);
-      continue;
-    }
-    if (fault !== null) throw fault;
-
-    const oldLeaves = btreePages.filter((page) => !oldInterior.has(page));
-    for (const page of removed) {
-      if (!images.isChanged(page) && !unframedInterior.has(page)) oldLeaves.push(page);
-    }
-    const inPlace = added.length === 0 && removed.length === 0 && oldInterior.size === 0 && newLeaves.length === oldLeaves.length;
-    return { oldLeaves, newLeaves, removed, added, touchedChains, inPlace };
+  /** `pages`: the highest page number. */
+  begin(pages: number): void {
+    this.#now += 8;
+    if (pages < this.#marks.length && this.#now < 2 ** 31 - 8) return;
+    this.#marks = new Int32Array(Math.max(this.#marks.length, Math.ceil(pages * 1.2) + 1));
+    this.#now = 8;
   }
-};
+
+  /** False: the page had the mark. Throws a PageCorruption for a page outside the database. */
+  add(page: number, mark: number): boolean {
+    if (page >= this.#marks.length) throw new PageCorruption(`page ${page} lies outside the database`);
+    const before = Math.max(this.#marks[page]!, this.#now);
+    if ((before & mark) !== 0) return false;
+    this.#marks[page] = before | mark;
+    return true;
+  }
+
+  has(page: number, mark: number): boolean {
+    return page < this.#marks.length && this.#marks[page]! > this.#now && (this.#marks[page]! & mark) !== 0;
+  }
+}

@@ -1,10 +1,13 @@
-/** Walks over whole rowid trees in rowid order. */
+/** Walks over whole trees in the order of their rows. */
 import type { Rowid } from '../change/table.ts';
 import {
   cellCount,
+  checkIndexPage,
   checkLeaf,
   checkNotEmpty,
   forEachChild,
+  IndexCell,
+  INTERIOR_INDEX,
   INTERIOR_TABLE,
   interiorRowid,
   LEAF_TABLE,
@@ -94,3 +97,42 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
 /** A record that nobody could decode is the page's fault. */
 export const onPage = (error: unknown, page: number): unknown =>
   error instanceof RecordError ? new PageCorruption(`page ${page}: ${error.message}`, { cause: error }) : error;
+
+export interface RecordsFrom {
+  readonly root: number;
+  readonly usableSize: number;
+  readonly sizePages: number;
+  readonly readPage: ReadPage;
+  /** Whether a record stands at or before the place from which on they are wanted; null: all. */
+  readonly isBehind: ((record: Buffer) => boolean) | null;
+}
+
+/** The records of a WITHOUT ROWID table in their order, each valid until the next. Descends to the first one, as `forEachRow` does. */
+export function* recordsOf({ root, usableSize, sizePages, readPage, isBehind }: RecordsFrom): Generator<Buffer, void, undefined> {
+  const cell = new IndexCell(usableSize);
+  let seen = 0;
+  let isReached = isBehind === null;
+  function* walk(page: number, depth: number): Generator<Buffer, void, undefined> {
+    seen += 1;
+    if (depth > 64 || seen > sizePages) throw new PageCorruption(`the tree of page ${root} runs in a circle`);
+    const image = Buffer.from(readPage(page));
+    checkIndexPage(image, page);
+    const children: number[] = [];
+    if (pageKind(image, page) === INTERIOR_INDEX) forEachChild(image, page, (child) => void children.push(child));
+    const recordAt = (index: number): Buffer => {
+      cell.parseAt(image, page, index);
+      return readPayload(image, cell, usableSize, readPage);
+    };
+    const count = cellCount(image, page);
+    if (depth > 0 && children.length === 0) checkNotEmpty(image, page);
+    for (let index = 0; index < count; index += 1) {
+      // A row that lies before the place has nothing in the child to its left either.
+      if (!isReached && isBehind!(recordAt(index))) continue;
+      if (children.length > 0) yield* walk(children[index]!, depth + 1);
+      isReached = true;
+      yield recordAt(index);
+    }
+    if (children.length > 0) yield* walk(children[count]!, depth + 1);
+  }
+  yield* walk(root, 0);
+}

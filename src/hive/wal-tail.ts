@@ -102,6 +102,11 @@ export class WalTail implements Disposable {
     return { ...this.#taken };
   }
 
+  /** When the last batch was read there were more frames than it holds. */
+  get isBehind(): boolean {
+    return !this.#isUpToDate;
+  }
+
   /** The keeper's number of the generation that `position` stands in. */
   get generation(): number {
     return this.#generation;

@@ -7,13 +7,15 @@
  * of the file, spool), and the cost of the rest is foreseen from the last barriers; the larger the WAL has grown the
  * more it may cost. Each call does one piece of work, so that messages of capture are read in between.
  */
+import { constants, getPriority, setPriority } from 'node:os';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import type { Opened } from './first-pin.ts';
 import { sleepMs } from './sleep.ts';
 
 /**
  * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
- * to twice its allowed size it may be twice as long, and so on.
+ * to twice its allowed size it may be four times as long, and so on: a writer of random pages, whose syncs are long, would
+ * else let it grow to hundreds of MB.
  */
 const BUDGET_MS = 2.8;
 /** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
@@ -34,6 +36,17 @@ const AUTO_CHECKPOINT_MS = 0.003;
 const RESET_MS = 8;
 const BACKOFF_MS = 5;
 const BACKOFF_MAX_MS = 1000;
+
+const OWN_PRIORITY = getPriority();
+
+/** While the application waits for us nobody else shall have the core first. Where that is not allowed we are as good as others. */
+const hurry = (isBarrier: boolean): void => {
+  try {
+    setPriority(0, isBarrier ? constants.priority.PRIORITY_HIGHEST : OWN_PRIORITY);
+  } catch {
+    // Needs the right to do so (root, CAP_SYS_NICE).
+  }
+};
 
 export interface BarrierHandOverOptions {
   readonly maxWalBytes: number;
@@ -74,7 +87,7 @@ export class BarrierHandOver {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    const affordable = (BUDGET_MS * fullness - this.#fixedMs) / this.#frameMs;
+    const affordable = (BUDGET_MS * fullness ** 2 - this.#fixedMs) / this.#frameMs;
     if (backlog + lag > affordable) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
@@ -145,6 +158,7 @@ export class BarrierHandOver {
     const { pins, spooler, observe, barrier, checkpointer } = this.#hive;
     const startMs = performance.now();
     let work = 0;
+    hurry(true);
     try {
       const header = observe();
       if (header === null) return false;
@@ -156,6 +170,7 @@ export class BarrierHandOver {
       return spooler.spoolTo(header.mxFrame, performance.now()) && pins.move() === 'moved' && pins.slot === 'zero';
     } finally {
       barrier.end();
+      hurry(false);
       const endMs = performance.now();
       const tookMs = endMs - startMs;
       this.barriers++;

@@ -15,7 +15,7 @@ export interface LogTransaction {
   readonly recovered: boolean;
   /** Changes in `parts`. 0: the transaction is not stored. */
   readonly changeCount: number;
-  /** As `ChangeWriter.parts()` gives them. A single part is copied; several must stay valid until they are in the log. */
+  /** As `ChangeWriter.parts()` gives them. Copied, but for spilled ones, which must stay valid until they are in the log. */
   readonly parts: readonly Part[];
   readonly catalogVersion: number;
   /** Differs from `catalogVersion` where the transaction changed the schema. */
@@ -51,7 +51,8 @@ export class TransactionBatch {
     if (changeCount === 0) return;
     if (this.#last !== null && (this.#open.isFull || parts.length > 1 || !canShareBlock(this.#last, transaction))) this.#close();
     if (parts.length > 1) {
-      this.#blocks.push({ changeCount, transactionCount: 1, last: transaction, data: null, parts });
+      const copied = parts.map((part) => (Buffer.isBuffer(part) ? Buffer.from(part) : part));
+      this.#blocks.push({ changeCount, transactionCount: 1, last: transaction, data: null, parts: copied });
       return;
     }
     this.#open.add(transaction, partBytes(parts[0]!));

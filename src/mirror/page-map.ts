@@ -2,7 +2,7 @@
  * Which tree each page of the mirror belongs to (DESIGN "From pages to rows"). Two typed arrays, indexed by page number:
  *
  *     tree[p]    id of the table's tree, 0: no captured tree (indexes, free pages, pointer maps)
- *     chain[p]   0: a b-tree page    > 0: first page of an overflow chain, whose cell stands on leaf chain[p]
+ *     chain[p]   0: a b-tree page    > 0: first page of an overflow chain, whose cell stands on page chain[p] (of a table: a leaf)
  *                < 0: a later page of the overflow chain that begins at -chain[p]
  *
  * Pages are attributed by reachability from the table's root alone, never by what they look like: freed pages hold
@@ -10,16 +10,25 @@
  */
 import {
   cellCount,
+  checkIndexPage,
   checkLeaf,
   checkNotEmpty,
   forEachChild,
-  INTERIOR_TABLE,
-  LEAF_TABLE,
+  INDEX_TREE,
+  IndexCell,
   PageCorruption,
   pageKind,
   TableCell,
+  type TreeKind,
 } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, type ReadPage } from '../sqlite/payload.ts';
+
+/** A tree as the map knows it. */
+export interface MappedTree {
+  readonly tree: number;
+  readonly root: number;
+  readonly kind: TreeKind;
+}
 
 export class PageMap {
   tree: Int32Array;
@@ -51,12 +60,13 @@ export class PageMap {
   }
 
   /**
-   * Walks a tree from its root and claims its pages. Throws a PageCorruption when a page is claimed twice or is no
-   * table page.
+   * Walks a tree from its root and claims its pages. Throws a PageCorruption when a page is claimed twice or is of another
+   * kind.
    */
-  addTree(tree: number, root: number, usableSize: number, sizePages: number, readPage: ReadPage): void {
+  addTree({ tree, root, kind: treeKind }: MappedTree, usableSize: number, sizePages: number, readPage: ReadPage): void {
     this.ensure(sizePages);
-    const cell = new TableCell(usableSize);
+    const isIndex = treeKind === INDEX_TREE;
+    const cell = isIndex ? new IndexCell(usableSize) : new TableCell(usableSize);
     const stack = [root];
     const claim = (page: number, chain: number): void => {
       if (page < 1 || page > sizePages) throw new PageCorruption(`page ${page} lies outside the database`);
@@ -68,23 +78,23 @@ export class PageMap {
       claim(page, 0);
       const image = readPage(page);
       const kind = pageKind(image, page);
-      if (kind === INTERIOR_TABLE) forEachChild(image, page, (child) => void stack.push(child));
-      else if (kind === LEAF_TABLE) {
-        if (page !== root) checkNotEmpty(image, page);
-        this.#addOverflow(page, image, cell, usableSize, readPage, claim);
-      } else throw new PageCorruption(`page ${page} is not a table page (kind ${kind})`);
+      if (kind !== treeKind.interior && kind !== treeKind.leaf) throw new PageCorruption(`page ${page} is of a kind (${kind}) that its tree is not`);
+      if (kind === treeKind.interior) forEachChild(image, page, (child) => void stack.push(child));
+      else if (page !== root) checkNotEmpty(image, page);
+      if (kind === treeKind.leaf || isIndex) this.#addOverflow(page, image, cell, usableSize, readPage, claim);
     }
   }
 
   #addOverflow(
     leaf: number,
     image: Buffer,
-    cell: TableCell,
+    cell: TableCell | IndexCell,
     usableSize: number,
     readPage: ReadPage,
     claim: (page: number, chain: number) => void,
   ): void {
-    checkLeaf(image, leaf);
+    if (cell instanceof IndexCell) checkIndexPage(image, leaf);
+    else checkLeaf(image, leaf);
     const count = cellCount(image, leaf);
     let stable: Buffer | null = null;
     for (let index = 0; index < count; index += 1) {
@@ -107,7 +117,7 @@ const grown = (array: Int32Array, length: number): Int32Array => {
   return result;
 };
 
-/** Changes to the map that one transaction makes: collected while the old map is still being asked, then applied at once. */
+/** Changes to the map that one transaction makes: collected while the old map is still being asked, then applied at once. Empty then. */
 export class PageMapEdit {
   readonly #cleared: number[] = [];
   /** page, tree, chain; page, tree, chain; … */
@@ -130,5 +140,7 @@ export class PageMapEdit {
       map.tree[this.#claimed[at]!] = this.#claimed[at + 1]!;
       map.chain[this.#claimed[at]!] = this.#claimed[at + 2]!;
     }
+    this.#cleared.length = 0;
+    this.#claimed.length = 0;
   }
 }

@@ -1,15 +1,15 @@
 /** How far a first fill has come: kept in the checkpoint's `fill`, so that it moves with the rows it speaks of. */
 import { WaggleError } from '../support/errors.ts';
 import { canonicalInteger } from '../sqlite/varint.ts';
-import type { Rowid } from '../change/table.ts';
+import type { RowPlace } from '../change/table.ts';
 
 export interface FillCursor {
   /** True: the target may hold rows that the hive does not (anymore); each table is emptied when its fill begins. */
   readonly reconcile: boolean;
   /** Tables that are still to be filled; the first of them is begun. */
   readonly tables: readonly string[];
-  /** Last rowid of `tables[0]` that was filled; null: none yet. */
-  readonly after: Rowid | null;
+  /** The row of `tables[0]` that was filled last; null: none yet. */
+  readonly after: RowPlace | null;
   /** Generation of the chunks of `tables[0]` so far; null with `after`. */
   readonly generation: string | null;
   /** Tables at the begin of the fill. */
@@ -29,7 +29,7 @@ export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
 export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null });
 
 export const encodeCursor = (cursor: FillCursor | null): string | null =>
-  cursor === null ? null : JSON.stringify({ v: 1, ...cursor, after: cursor.after === null ? null : String(cursor.after) });
+  cursor === null ? null : JSON.stringify({ v: 1, ...cursor, after: encodePlace(cursor.after) });
 
 /** Throws SINK_CHECKPOINT_UNKNOWN on a note that this version did not write: the fill then starts again. */
 export const decodeCursor = (note: string | null): FillCursor | null => {
@@ -37,7 +37,18 @@ export const decodeCursor = (note: string | null): FillCursor | null => {
   const raw = parse(note);
   if (raw?.v !== 1) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', "the checkpoint's note about the first fill cannot be read");
   const { v: _, after, ...cursor } = raw;
-  return { ...cursor, after: after === null ? null : canonicalInteger(BigInt(after)) };
+  return { ...cursor, after: decodePlace(after) };
+};
+
+/** A rowid as its digits; a key as `k` and base64. */
+const encodePlace = (place: RowPlace | null): string | null => {
+  if (place === null) return null;
+  return place instanceof Uint8Array ? `k${Buffer.from(place).toString('base64')}` : String(place);
+};
+
+const decodePlace = (text: string | null): RowPlace | null => {
+  if (text === null) return null;
+  return text.startsWith('k') ? Buffer.from(text.slice(1), 'base64') : canonicalInteger(BigInt(text));
 };
 
 type RawCursor = Omit<FillCursor, 'after'> & { readonly v: number; readonly after: string | null };

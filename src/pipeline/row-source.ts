@@ -1,21 +1,21 @@
 /** Where a first fill takes existing rows from: the mirror, which capture reads between two batches. */
 import type { Row } from '../change/row.ts';
-import type { Rowid, Table } from '../change/table.ts';
+import type { RowPlace, Table } from '../change/table.ts';
 
 export interface RowSource {
   /**
-   * Rows of a captured table in rowid order, those behind `after` (null: from the first), about `maxBytes` of records
+   * Rows of a captured table in the order in which they stand, those behind `after` (null: from the first), about `maxBytes` of records
    * and at least one row. Null: there is no such table (any more). Rejects with a WaggleError.
    *
    * Calls do not overlap in time of one sink: the next is made when the one before has answered.
    */
-  readRows(table: string, after: Rowid | null, maxBytes: number): Promise<RowChunk | null>;
+  readRows(table: string, after: RowPlace | null, maxBytes: number): Promise<RowChunk | null>;
 }
 
 export interface RowChunk {
   /** The table as of `asOf`. */
   readonly table: Table;
-  /** Ascending by rowid. */
+  /** In the order in which they stand in the table. */
   readonly rows: readonly Row[];
   /**
    * The head of the log whose state the rows show, exactly. Never before a head that a LogReader has seen when

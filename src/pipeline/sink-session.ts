@@ -321,7 +321,7 @@ interface Progress {
 
 const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {
   if (chunk.done) return nextTable(cursor, chunk.rows.length);
-  const after = chunk.rows.at(-1)?.rowid ?? cursor.after;
+  const after = chunk.rows.at(-1)?.place ?? cursor.after;
   return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length };
 };
 

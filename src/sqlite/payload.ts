@@ -1,5 +1,5 @@
 /** Whole payloads, put together from a cell's local part and its overflow chain. */
-import { PageCorruption, readU32, type TableCell } from './btree-page.ts';
+import { PageCorruption, type PayloadCell, readU32 } from './btree-page.ts';
 
 /** Gives the image of a page; the buffer need stay valid only until the next call. */
 export type ReadPage = (pageNumber: number) => Buffer;
@@ -12,7 +12,7 @@ const TRUSTED_BYTES = 16 * 1024 * 1024;
  * from `page`, whose buffer must outlive calls of `readPage`.
  * Throws a PageCorruption on a chain that ends early or runs in a circle. What follows the payload's last page is not looked at.
  */
-export const readPayload = (page: Buffer, cell: TableCell, usableSize: number, readPage: ReadPage): Buffer => {
+export const readPayload = (page: Buffer, cell: PayloadCell, usableSize: number, readPage: ReadPage): Buffer => {
   const { localOffset, localBytes, payloadBytes } = cell;
   if (payloadBytes === localBytes) return page.subarray(localOffset, localOffset + localBytes);
   if (payloadBytes > TRUSTED_BYTES) forEachOverflowPage(page, cell, usableSize, readPage, () => {});
@@ -36,7 +36,7 @@ export const readPayload = (page: Buffer, cell: TableCell, usableSize: number, r
 /** Calls `visit` for each page of a cell's overflow chain, in order. The same conditions and errors as `readPayload`. */
 export const forEachOverflowPage = (
   page: Buffer,
-  cell: TableCell,
+  cell: PayloadCell,
   usableSize: number,
   readPage: ReadPage,
   visit: (pageNumber: number) => void,

@@ -46,8 +46,6 @@ export const ERROR_KINDS = {
   HIVE_CORRUPT: kind('Run `PRAGMA integrity_check` on the database and restore a backup if it reports an error.'),
   /** The hive's page size is not the one the mirror was made with. */
   HIVE_PAGE_SIZE_CHANGED: kind('Move the state directory away and start again; sinks are filled anew.'),
-  /** A captured table is WITHOUT ROWID, which this version cannot decode. */
-  TABLE_WITHOUT_ROWID: kind('Exclude the table under `tables: { exclude: [...] }`.'),
   /** SQLite itself refuses a CREATE statement of the hive's schema (for example for an unknown function). */
   CATALOG_UNREADABLE: kind('Exclude the table, or report the statement.'),
   /** The hive has more than one file that could be meant. */

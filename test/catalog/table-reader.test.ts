@@ -108,10 +108,19 @@ describe('tables', () => {
     expect([table.name, table.columns.map((column) => column.name), table.references]).toEqual([name, ['a "b"', 'ſ.c'], ['o t']]);
   });
 
-  it('WITHOUT ROWID is refused by its name, and not in the way when it is excluded', () => {
-    const sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY); CREATE TABLE w (k PRIMARY KEY) WITHOUT ROWID';
-    expect(() => tablesOf(sql)).toThrow(expect.objectContaining({ code: 'TABLE_WITHOUT_ROWID', message: expect.stringContaining('"w"') as string }));
-    expect([...tablesOf(sql, (name) => name !== 'w').keys()]).toEqual(['t']);
+  it('WITHOUT ROWID: the order of a record and of the rows', () => {
+    const table = only('CREATE TABLE w (x, v AS (x), b TEXT, c COLLATE nocase, PRIMARY KEY (c DESC, x, c COLLATE rtrim, x)) WITHOUT ROWID');
+    expect(table.columns.map(({ name }) => name)).toEqual(['x', 'b', 'c']);
+    expect(table.key).toEqual([2, 0]);
+    expect(table.clustering).toEqual({
+      recordOrder: [2, 0, 2, 1],
+      keyParts: [
+        { collation: 'nocase', descending: true },
+        { collation: 'BINARY', descending: false },
+        { collation: 'rtrim', descending: false },
+      ],
+    });
+    expect([only('CREATE TABLE r (k TEXT PRIMARY KEY)').clustering, table.rowidAlias]).toEqual([null, -1]);
   });
 
   it('understands functions that only the application has, and "strings" in CHECK', () => {

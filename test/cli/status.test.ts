@@ -92,10 +92,13 @@ describe('waggle status', () => {
     const database = scene(cwd);
     await using daemon = new WaggleProcess(['run'], { cwd });
     await daemon.untilReady();
-    database.exec('CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID');
+    database.exec('CREATE TABLE w (k TEXT)');
+    database.unsafeMode(true);
+    database.pragma('writable_schema = ON');
+    database.prepare("UPDATE sqlite_schema SET sql = 'CREATE TABLE w (k no such type, FOREIGN)' WHERE name = 'w'").run();
     expect(await daemon.exited).toMatchObject({ code: 1 });
-    expect(readStatus(cwd)).toMatchObject({ running: false, capture: { state: 'failed', error: { code: 'TABLE_WITHOUT_ROWID' } } });
-    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +failed: TABLE_WITHOUT_ROWID /m);
+    expect(readStatus(cwd)).toMatchObject({ running: false, capture: { state: 'failed', error: { code: 'CATALOG_UNREADABLE' } } });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +failed: CATALOG_UNREADABLE /m);
 
     writeFileSync(join(cwd, 'waggle.yaml'), 'hive: app.sqlite\ntables: { exclude: [w] }\nsinks: { changes: { type: jsonl, file: changes.jsonl } }\n');
     await using again = new WaggleProcess(['run'], { cwd });

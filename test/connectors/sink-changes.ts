@@ -42,6 +42,7 @@ export const hiveTable = (table: SinkTable): Table => ({
     generated: false,
   })),
   key: table.key,
+  clustering: null,
   rowidAlias: -1,
   strict: false,
   references: [],

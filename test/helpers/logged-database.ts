@@ -33,6 +33,7 @@ export const testTable = (name: string, columns: Column[], options: Partial<Tabl
   columns,
   key: columns.flatMap((each, index) => (each.keyOrdinal > 0 ? [index] : [])),
   rowidAlias: -1,
+  clustering: null,
   strict: false,
   references: [],
   sql: `CREATE TABLE ${name} (…)`,
@@ -193,6 +194,7 @@ export class LoggedDatabase implements Disposable {
       readRows: (name, after, maxBytes) => {
         this.readRowsCalls += 1;
         this.beforeChunk?.();
+        if (after instanceof Uint8Array) throw new TypeError('these tables have rowids');
         const chunk = this.#chunk(name, after, maxBytes);
         this.afterChunk?.();
         return Promise.resolve(chunk);

@@ -13,7 +13,7 @@ import { findContinuation, type Ready } from './continuation.ts';
 import { recoveredTransaction } from './log-transaction.ts';
 import type { Beginning } from './protocol.ts';
 import { mirrorDirectory, nextMirrorDirectory, settleExchange } from './mirror-exchange.ts';
-import { findChangedPages, hasSameFormat, mirrorSnapshot } from './recovery.ts';
+import { faultOf, findChangedPages, hasSameFormat, mirrorSnapshot, requirePages } from './recovery.ts';
 import { Replica, type ReplicaOptions } from './replica.ts';
 import { retryWhileFull } from './retry-while-full.ts';
 import type { SessionOptions } from './session-options.ts';
@@ -32,7 +32,9 @@ export const takeFirstState = async (options: SessionOptions, ready: Ready, epoc
   using snapshot = HiveSnapshot.open(capture.hive, ready);
   const batchId = 1;
   const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options);
-  const replica = await readReplica(mirror, { captured, known: null, firstVersion: 1, spill: options.spill });
+  const replica = await readReplica(mirror, { captured, known: null, firstVersion: 1, spill: options.spill }, snapshot);
+  // Only now that a new beginning is there.
+  if (log.state() !== null) log.reset();
   const position = positionAt(ready, snapshot, epoch);
   const { catalog } = replica.schema;
   await retryWhileFull(
@@ -53,26 +55,34 @@ export const takeFirstState = async (options: SessionOptions, ready: Ready, epoc
 
 /** From the log's position: transaction by transaction if every frame since can be had, else by comparing. */
 export const goOn = async (options: SessionOptions, ready: Ready, position: Position): Promise<Begun> => {
-  const { capture, log } = options;
+  const { log } = options;
   const replica = options.replica ?? (await openReplica(options));
-  if (!(replica instanceof Replica)) {
-    const reason = `the mirror in ${mirrorDirectory(capture.stateDir)} cannot be used: ${replica.invalid}`;
-    if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
-    options.warn(new WaggleError('STATE_CORRUPT', reason, { hint: 'Nothing to do: waggle takes a new snapshot, and sinks are filled again.' }));
-    log.reset();
-    return takeFirstState(options, ready, position.epoch + 1);
-  }
+  if (!(replica instanceof Replica)) return beginAnew(options, ready, position, replica.invalid);
   const here = options.replica === null ? await applyFilter(options, replica, position) : position;
-  const continuation = findContinuation(here, ready, readStartNote(log.state()?.clean ?? null));
+  const continuation = options.compare ? null : findContinuation(here, ready, readStartNote(log.state()?.clean ?? null));
   if (continuation !== null) return { replica, position: here, generation: continuation.generation, beginning: 'resumed', continuation };
+  let invalid: string | null;
   try {
     return await recover(options, ready, replica, here.epoch + 1);
   } catch (error) {
+    invalid = isCorrupt(error) ? faultOf(replica) : null;
     // It may know of a batch that did not reach the log.
     await replica.mirror[Symbol.asyncDispose]();
-    throw error;
+    if (invalid === null) throw error;
   }
+  return beginAnew(options, ready, here, invalid);
 };
+
+/** Without a mirror nobody can tell what changed: a new log, a new first state. Throws STATE_CORRUPT where that is not wanted. */
+const beginAnew = async (options: SessionOptions, ready: Ready, position: Position, invalid: string): Promise<Begun> => {
+  const { capture, warn } = options;
+  const reason = `the mirror in ${mirrorDirectory(capture.stateDir)} cannot be used: ${invalid}`;
+  if (capture.onGap === 'fail') throw new WaggleError('STATE_CORRUPT', reason);
+  warn(new WaggleError('STATE_CORRUPT', reason, { hint: 'Nothing to do: waggle takes a new snapshot, and sinks are filled again.' }));
+  return takeFirstState(options, ready, position.epoch + 1);
+};
+
+const isCorrupt = (error: unknown): error is WaggleError => error instanceof WaggleError && error.code === 'HIVE_CORRUPT';
 
 /**
  * Tables that the configuration captures or leaves out since the last start, as one transaction that no commit stands behind: it is
@@ -118,13 +128,24 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   const pageSize = Mirror.pageSizeOf(mirrorDirectory(capture.stateDir));
   if (pageSize === null) return { invalid: 'there is no mirror, or its state cannot be read' };
   const mirror = await retryWhileFull(() => Mirror.open(mirrorOptions(options, pageSize), state.batchId), options);
-  return mirror instanceof Mirror ? readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill }) : mirror;
+  if (!(mirror instanceof Mirror)) return mirror;
+  try {
+    return await readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill });
+  } catch (error) {
+    // What could be read when it was written: the hive is not to blame.
+    if (error instanceof WaggleError && MIRROR_FAULTS.has(error.code)) return { invalid: error.message };
+    throw error;
+  }
 };
 
-/** Closes the mirror where it cannot be read. */
-const readReplica = async (mirror: Mirror, options: ReplicaOptions): Promise<Replica> => {
+const MIRROR_FAULTS: ReadonlySet<string> = new Set(['HIVE_CORRUPT', 'STATE_CORRUPT', 'CATALOG_UNREADABLE']);
+
+/** Closes the mirror where it cannot be read. `snapshot`: what it was made of just now. */
+const readReplica = async (mirror: Mirror, options: ReplicaOptions, snapshot: HiveSnapshot | null = null): Promise<Replica> => {
   try {
-    return Replica.read(mirror, options);
+    const replica = Replica.read(mirror, options);
+    if (snapshot !== null) requirePages(replica.map, snapshot);
+    return replica;
   } catch (error) {
     await mirror[Symbol.asyncDispose]();
     throw error;
@@ -139,6 +160,7 @@ const recover = async (options: SessionOptions, ready: Ready, replica: Replica, 
   const { mirror } = replica;
   const set = findChangedPages(mirror, snapshot);
   const applied = replica.apply(set);
+  requirePages(replica.map, snapshot);
   const batchId = log.state()!.batchId + 1;
   const position = positionAt(ready, snapshot, epoch);
   await retryWhileFull(() => mirror.commitLarge(batchId, set.pages, set.image, set.sizePages), options);

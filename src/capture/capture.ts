@@ -4,7 +4,9 @@
  *     beginning ──► following ──► (gap: pin lost, hive replaced, keeper died) ──► beginning …
  *                       └──► stopping: what is committed is taken, the keeper lets go ──► stopped
  *
- * A fault that trying again can mend is told once and tried again with growing pauses; any other ends `run`.
+ * A fault that trying again can mend is told once and tried again with growing pauses; any other ends `run`. A corrupt page of a hive
+ * that was captured before is such a fault: what is in the log goes on to the sinks, and as soon as the hive can be read again
+ * (a restore, a row deleted) its net effect is recorded.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
@@ -16,7 +18,7 @@ import { ChangeNotice } from '../hive/change-notice.ts';
 import { resolveHive } from '../hive/hive-file.ts';
 import type { KeeperStats } from '../keeper/protocol.ts';
 import { LogWriter } from '../log/log-writer.ts';
-import { WaggleError } from '../support/errors.ts';
+import { type ErrorCode, WaggleError } from '../support/errors.ts';
 import { CaptureSession } from './capture-session.ts';
 import { isPaused } from './pause-flag.ts';
 import type { CaptureOptions, EncodedRows, FromCapture } from './protocol.ts';
@@ -33,6 +35,8 @@ export interface CaptureEvents {
 type RowsRequest = { readonly id: number; readonly table: string; readonly after: RowPlace | null; readonly maxBytes: number };
 
 const RETRY_MS = [20, 100, 500, 2000];
+/** Each time the whole hive is compared. */
+const CORRUPT_RETRY_MS = [200, 5000, 30_000, 120_000, 300_000];
 const PRUNE_EVERY_MS = 10_000;
 const TURN_MS = 2;
 const PAUSE_EVERY_MS = 200;
@@ -47,6 +51,8 @@ const PACE_MS = 1;
  * times as much work as cores kept two changes waiting for twenty seconds.
  */
 const CAPTURE_NICENESS = 10;
+/** Of a hive that was captured already. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['HIVE_MISSING', 'HIVE_EMPTY', 'HIVE_CORRUPT', 'HIVE_NOT_A_DATABASE']);
 /** A writer that is faster than capture must not keep it from ending. */
 const CATCH_UP_MS = 10_000;
 
@@ -61,6 +67,7 @@ export class Capture {
   #keepAfterSeq = 0;
   /** Set by `stop`: the time at which what is not taken is left for the next start. */
   #stopAfterMs: number | null = null;
+  readonly #stopping = new AbortController();
   #prunedAt = 0;
   #pauseNotBefore = 0;
 
@@ -96,6 +103,7 @@ export class Capture {
 
   stop(): void {
     this.#stopAfterMs ??= performance.now() + CATCH_UP_MS;
+    this.#stopping.abort();
     this.#wake.notify();
   }
 
@@ -111,19 +119,27 @@ export class Capture {
 
   async #sessions(log: LogWriter): Promise<void> {
     let failures = 0;
+    /** How often the hive could not be read since the log moved last. */
+    let corrupt = 0;
     let told: string | null = null;
     let hasRun = false;
+    const moved = (): void => {
+      failures = 0;
+      corrupt = 0;
+    };
     while (this.#stopAfterMs === null) {
       if (isPaused(this.#options.stateDir)) {
         await this.#untilResumed(log);
         continue;
       }
       try {
-        const session = await this.#begin(log);
+        // What could not be read twice will not get better: what the hive says now is compared then.
+        const session = await this.#begin(log, corrupt > 1);
         hasRun = true;
         told = null;
+        if (session.beginning === 'recovered') moved();
         try {
-          const error = await this.#follow(session, log, () => (failures = 0));
+          const error = await this.#follow(session, log, moved);
           if (error === null) return;
           throw error;
         } finally {
@@ -135,8 +151,8 @@ export class Capture {
         if (error.code === 'CAPTURE_PAUSED') continue;
         if (told !== error.code) this.#warn(error);
         told = error.code;
-        await delay(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
-        failures += 1;
+        if (error.code === 'HIVE_CORRUPT') await this.#pause(CORRUPT_RETRY_MS, corrupt++);
+        else await this.#pause(RETRY_MS, failures++);
       }
     }
   }
@@ -159,10 +175,19 @@ export class Capture {
 
   /** At the first start every fault is the user's to know at once; later the hive may be away for a moment (a restore). */
   #canRetry(error: WaggleError, hasRun: boolean): boolean {
-    return error.retryable || (hasRun && (error.code === 'HIVE_MISSING' || error.code === 'HIVE_EMPTY'));
+    return error.retryable || (hasRun && PASSING.has(error.code));
   }
 
-  async #begin(log: LogWriter): Promise<CaptureSession> {
+  async #pause(listMs: readonly number[], failures: number): Promise<void> {
+    const { signal } = this.#stopping;
+    try {
+      await delay(listMs[Math.min(failures, listMs.length - 1)], undefined, { signal });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  async #begin(log: LogWriter, compare: boolean): Promise<CaptureSession> {
     const replica = this.#replica;
     this.#replica = null;
     const session = await CaptureSession.begin({
@@ -171,6 +196,7 @@ export class Capture {
       captured: tableFilter(this.#options.tables),
       spill: this.#spill!,
       replica,
+      compare,
       isStopping: () => this.#stopAfterMs !== null,
       wake: () => this.#wake.notify(),
       warn: (error) => this.#warn(error),
@@ -202,6 +228,7 @@ export class Capture {
     let turnAtMs = performance.now();
     let batches = 0;
     for (;;) {
+      for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       const taken = await session.step();
       batches = taken > 0 ? batches + 1 : 0;
       const isPaced = batches > STEADY_BATCHES && !session.isBehind;
@@ -216,7 +243,6 @@ export class Capture {
         turnAtMs = performance.now();
       }
       this.#prune(log);
-      for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       if (taken > 0) {
         moved();
         this.#wake.active();
@@ -259,7 +285,15 @@ export class Capture {
       this.#post({ type: 'rows', id, chunk: readChunk(request, replica, log), error: null });
     } catch (error) {
       const fault =
-        error instanceof WaggleError ? error : new WaggleError('HIVE_CORRUPT', `table "${table}" cannot be read from the mirror`, { cause: error });
+        error instanceof WaggleError
+          ? error
+          : new WaggleError(
+              'HIVE_CORRUPT',
+              `table "${table}" cannot be read from the mirror: ${error instanceof Error ? error.message : String(error)}`,
+              {
+                cause: error,
+              },
+            );
       this.#post({ type: 'rows', id, chunk: null, error: fault.toJSON() });
     }
   }

@@ -31,6 +31,12 @@ export interface PageSet {
   image(page: number): Buffer;
 }
 
+/**
+ * Pages that one transaction can add without writing them: those that it freed again before they left SQLite's cache. A damaged page 1
+ * counts billions.
+ */
+const MOST_UNWRITTEN_PAGES = 2 ** 18;
+
 export class Replica {
   readonly mirror: Mirror;
   /** Which tree each page belongs to, as of the last set that was applied. */
@@ -57,14 +63,14 @@ export class Replica {
     const { usableSize, encoding } = header;
     try {
       const map = new PageMap(mirror.sizePages);
-      map.addTree(schemaTree(SCHEMA_TREE), usableSize, mirror.sizePages, readPage);
+      ofTable('sqlite_schema', () => map.addTree(schemaTree(SCHEMA_TREE), usableSize, mirror.sizePages, readPage));
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       const schema =
         options.known === null
           ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
           : knownSchema(rows, options.known);
-      for (const entry of schema.tables) map.addTree(entry, usableSize, mirror.sizePages, readPage);
+      for (const entry of schema.tables) ofTable(entry.table.name, () => map.addTree(entry, usableSize, mirror.sizePages, readPage));
       const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
       return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
@@ -110,6 +116,8 @@ export class Replica {
 
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
   apply(set: PageSet): TransactionChanges {
+    const unwritten = set.sizePages - this.mirror.sizePages - set.pages.length;
+    if (unwritten > MOST_UNWRITTEN_PAGES) throw new WaggleError('HIVE_CORRUPT', `a commit counts ${unwritten} pages that nobody wrote`);
     const changes = this.#diff.diff(set.pages, this.#imagesOf(set));
     if (set.isResident) this.mirror.stage(set.pages, (page) => set.image(page), set.sizePages);
     return changes;
@@ -149,6 +157,20 @@ export class Replica {
       forEachIndexRow({ ...from, compare, after: place }, (record) => take(keyNumber(rowKey(entry.table, 0, record)), record));
     }
     return { rowids, records, done };
+  }
+
+  /** Reads every row and keeps none. Throws PageCorruption and RecordError. */
+  checkRows(): void {
+    const { mirror, usableSize } = this;
+    for (const { table, root } of this.schema.tables) {
+      const from = { root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
+      const check = (record: Buffer): boolean => {
+        checkRecord(record);
+        return true;
+      };
+      if (table.withoutRowid === undefined) forEachRow({ ...from, after: null }, (_rowid, record) => check(record));
+      else forEachIndexRow({ ...from, compare: keyComparison(table.withoutRowid.key, this.schema.catalog.encoding), after: null }, check);
+    }
   }
 
   /** Page size, reserved bytes and encoding are written once; a database that changed them is another one. */
@@ -234,6 +256,15 @@ const pagesOf =
   (mirror: Mirror) =>
   (page: number): Buffer =>
     mirror.page(existing(page));
+/** Names the table in what contradicts the file format. */
+const ofTable = (name: string, work: () => void): void => {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof PageCorruption) throw new PageCorruption(`table "${name}": ${error.message}`, { cause: error });
+    throw error;
+  }
+};
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {
   const header = parseDatabaseHeader(mirror.page(1));

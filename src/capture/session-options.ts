@@ -14,6 +14,8 @@ export interface SessionOptions {
   readonly spill: SpillFile;
   /** The replica of the session before, as of the log's head; null: it is read from disk. Closed when `begin` throws. */
   readonly replica: Replica | null;
+  /** Go on by comparing: a transaction cannot be read. */
+  readonly compare: boolean;
   /** Somebody wants capture to end: nothing is waited for any more that may not come. */
   readonly isStopping: () => boolean;
   /** Something may have happened: frames, a message of the keeper. */

@@ -10,6 +10,7 @@ import type { PageMapEdit } from '../mirror/page-map.ts';
 import { cellCount, checkLeaf, readU16, btreeOffset, TableCell, PageCorruption } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, readPayload } from '../sqlite/payload.ts';
 import type { PageImages } from './page-images.ts';
+import { onPage } from './tree-scan.ts';
 
 /** What a comparison finds. Payloads are views that are valid during the call. */
 export interface RowVisitor {
@@ -83,6 +84,8 @@ export class LeafMerge {
     const pointers = btreeOffset(leaf) + 8;
     const oldCell = this.#oldCell;
     const newCell = this.#newCell;
+    oldCell.page = leaf;
+    newCell.page = leaf;
     let oldIndex = 0;
     let newIndex = 0;
     let last: Rowid = -Infinity;
@@ -178,21 +181,34 @@ export class LeafMerge {
     const newPayload = readPayload(after, newCell, usableSize, this.#readNew);
     if (oldCell.payloadBytes > oldCell.localBytes) this.#clearChain(before);
     if (overflows) this.#claimChain(after, newLeaf);
-    if (pairs === 'all' || !oldPayload.equals(newPayload)) visitor.updated(newCell.rowid, oldPayload, newPayload);
+    if (pairs === 'changed' && oldPayload.equals(newPayload)) return;
+    try {
+      visitor.updated(newCell.rowid, oldPayload, newPayload);
+    } catch (error) {
+      throw onPage(error, newLeaf);
+    }
   }
 
   #oldOnly(before: Buffer): void {
     const cell = this.#oldCell;
     const payload = readPayload(before, cell, this.#usableSize, this.#readOld);
     if (cell.payloadBytes > cell.localBytes) this.#clearChain(before);
-    this.#options.visitor.deleted(cell.rowid, payload);
+    try {
+      this.#options.visitor.deleted(cell.rowid, payload);
+    } catch (error) {
+      throw onPage(error, cell.page);
+    }
   }
 
   #newOnly(after: Buffer, leaf: number): void {
     const cell = this.#newCell;
     const payload = readPayload(after, cell, this.#usableSize, this.#readNew);
     if (cell.payloadBytes > cell.localBytes) this.#claimChain(after, leaf);
-    this.#options.visitor.created(cell.rowid, payload);
+    try {
+      this.#options.visitor.created(cell.rowid, payload);
+    } catch (error) {
+      throw onPage(error, leaf);
+    }
   }
 
   #clearChain(before: Buffer): void {
@@ -295,7 +311,7 @@ const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: T
   ) === 0;
 
 /** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
-const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`rowids of page ${leaf} are out of order`);
+const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`page ${leaf}: rowids are out of order`);
 
 /** The cells of some leaves in rowid order; the current one stands parsed in `cell`. Keeps a copy of the current leaf. */
 class LeafSequence {

@@ -7,7 +7,7 @@
  * children are dropped as well: the computation starts over with them, until nothing new is removed (at most
  * once a level of the tree).
  */
-import { forEachChild, INDEX_TREE, PageCorruption, pageKind, type TreeKinds } from '../sqlite/btree-page.ts';
+import { checkNotEmpty, forEachChild, INDEX_TREE, PageCorruption, pageKind, type TreeKinds } from '../sqlite/btree-page.ts';
 import type { PageMap, TreeToAdd } from '../mirror/page-map.ts';
 import type { PageImages } from './page-images.ts';
 
@@ -51,7 +51,9 @@ export class MembershipFinder {
     if (!btreePages.some(isInterior) && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === kinds.leaf)) {
       // The common case: only leaves changed under unchanged parents.
       for (const page of btreePages) {
-        if (pageKind(images.newPage(page), page) !== kinds.leaf) throw new PageCorruption(`page ${page} is not a leaf of its tree`);
+        const image = images.newPage(page);
+        if (pageKind(image, page) !== kinds.leaf) throw new PageCorruption(`page ${page} is not a leaf of its tree`);
+        if (page !== root) checkNotEmpty(image, page);
       }
       return { oldLeaves: btreePages, newLeaves: btreePages, removed: NO_PAGES, added: NO_PAGES, touchedChains, inPlace: true };
     }
@@ -100,8 +102,11 @@ export class MembershipFinder {
         const image = images.newPage(page);
         const kind = pageKind(image, page);
         if (kind === kinds.leaf || (kinds === INDEX_TREE && kind === kinds.interior)) newLeaves.push(page);
-        if (kind === kinds.leaf) continue;
         try {
+          if (kind === kinds.leaf) {
+            if (page !== root) checkNotEmpty(image, page);
+            continue;
+          }
           if (kind !== kinds.interior) throw new PageCorruption(`page ${page} is of another kind of tree (kind ${kind})`);
           forEachChild(image, page, (child) => {
             if (child < 2 || child > images.newSizePages) throw new PageCorruption(`page ${page} has a child outside the database`);

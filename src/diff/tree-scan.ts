@@ -3,6 +3,7 @@ import type { Rowid } from '../change/table.ts';
 import {
   cellCount,
   checkLeaf,
+  checkNotEmpty,
   forEachChild,
   INTERIOR_TABLE,
   interiorRowid,
@@ -12,6 +13,7 @@ import {
   TableCell,
 } from '../sqlite/btree-page.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
+import { RecordError } from '../sqlite/record.ts';
 import { type IndexSource, TreeCursor } from './index-cursor.ts';
 
 /** Leaf pages of a tree in rowid order. Throws a PageCorruption where the tree has more pages than the database (`sizePages`). */
@@ -25,6 +27,7 @@ export const leavesOf = (root: number, sizePages: number, readPage: ReadPage): n
     const image = readPage(page);
     const kind = pageKind(image, page);
     if (kind === LEAF_TABLE) {
+      if (page !== root) checkNotEmpty(image, page);
       leaves.push(page);
     } else if (kind === INTERIOR_TABLE) {
       const children: number[] = [];
@@ -53,6 +56,7 @@ export interface RowsFrom {
 export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: RowsFrom, visit: (rowid: Rowid, record: Buffer) => boolean): void => {
   const cell = new TableCell(usableSize);
   let seen = 0;
+  let last: Rowid = -Infinity;
   const walk = (page: number, depth: number): boolean => {
     seen += 1;
     if (depth > 64 || seen > sizePages) throw new PageCorruption(`the tree of page ${root} runs in a circle`);
@@ -70,19 +74,37 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
       return true;
     }
     checkLeaf(image, page);
+    if (depth > 0) checkNotEmpty(image, page);
     for (let index = 0; index < count; index += 1) {
       cell.parseAt(image, page, index);
+      // Whoever reads on from a cursor would miss a row.
+      if (cell.rowid <= last) throw new PageCorruption(`page ${page}: rowids are out of order`);
+      last = cell.rowid;
       if (after !== null && cell.rowid <= after) continue;
-      const rowid = cell.rowid;
-      if (!visit(rowid, readPayload(image, cell, usableSize, readPage))) return false;
+      try {
+        if (!visit(last, readPayload(image, cell, usableSize, readPage))) return false;
+      } catch (error) {
+        throw onPage(error, page);
+      }
     }
     return true;
   };
   walk(root, 0);
 };
 
+/** A record that nobody could decode is the page's fault. */
+export const onPage = (error: unknown, page: number): unknown =>
+  error instanceof RecordError ? new PageCorruption(`page ${page}: ${error.message}`, { cause: error }) : error;
+
 /** The same for a WITHOUT ROWID tree, in the order of its key. `after`: a record that begins with a key; null: all rows. */
 export const forEachIndexRow = (from: IndexSource & { root: number; after: Buffer | null }, visit: (record: Buffer) => boolean): void => {
   const cursor = new TreeCursor(from.root, from, from.after);
-  for (; cursor.current !== null; cursor.next()) if (!visit(cursor.current.record())) return;
+  for (; cursor.current !== null; cursor.next()) {
+    const { page } = cursor.current;
+    try {
+      if (!visit(cursor.current.record())) return;
+    } catch (error) {
+      throw onPage(error, page);
+    }
+  }
 };

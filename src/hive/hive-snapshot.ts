@@ -3,7 +3,7 @@
  * page, else the database file. A checkpoint that runs beside it backfills only pages that have such a frame, and those
  * are not read from the file; where everything is backfilled the pin freezes the file itself (slot 0).
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FRAME_HEADER_BYTES, frameChecksum } from '../sqlite/wal.ts';
 import { type DatabaseHeader, DATABASE_HEADER_BYTES, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -27,6 +27,8 @@ export class HiveSnapshot implements Disposable {
   readonly checksum1: number;
   readonly checksum2: number;
   readonly #fd: number;
+  /** Pages that the database file holds whole. */
+  readonly #filePages: number;
   readonly #wal: WalFile | null;
   readonly #frames: ReadonlyMap<number, number>;
   readonly #page: Buffer;
@@ -34,6 +36,7 @@ export class HiveSnapshot implements Disposable {
 
   private constructor(parts: { fd: number; wal: WalFile | null; header: DatabaseHeader; scan: WalScan }) {
     this.#fd = parts.fd;
+    this.#filePages = Math.floor(fstatSync(parts.fd).size / parts.header.pageSize);
     this.#wal = parts.wal;
     this.header = parts.header;
     this.#frames = parts.scan.frames;
@@ -50,12 +53,11 @@ export class HiveSnapshot implements Disposable {
     let wal: WalFile | null = null;
     try {
       const bytes = Buffer.alloc(DATABASE_HEADER_BYTES);
-      readFully(fd, bytes, DATABASE_HEADER_BYTES, 0);
-      let header = parseDatabaseHeader(bytes);
+      let header = parseDatabaseHeader(bytes.subarray(0, readFully(fd, bytes, DATABASE_HEADER_BYTES, 0)));
       // Before the first checkpoint the file can be empty or stand at another size: page 1 of the WAL knows better.
       const pageSize = header?.pageSize ?? pageSizeOfWal(hive);
       if (pageSize === null) throw new WaggleError('HIVE_NOT_A_DATABASE', `${hive} is not a SQLite database`);
-      let scan: WalScan = { frames: new Map(), sizePages: header?.sizePages ?? 0, checksum1: 0, checksum2: 0 };
+      let scan: WalScan = { frames: new Map(), sizePages: 0, checksum1: 0, checksum2: 0 };
       if (place.mxFrame > 0) {
         wal = WalFile.open(hive, pageSize);
         scan = place.complete ? lastFrame(wal, place, scan) : scanWal({ hive, wal, place, pageSize });
@@ -67,7 +69,8 @@ export class HiveSnapshot implements Disposable {
         header = parseDatabaseHeader(frame.subarray(FRAME_HEADER_BYTES));
       }
       if (header === null) throw new WaggleError('HIVE_NOT_A_DATABASE', `${hive} is not a SQLite database`);
-      if (place.mxFrame === 0) scan = { ...scan, sizePages: header.sizePages };
+      // Without a frame that tells the size, the header does.
+      if (scan.sizePages === 0) scan = { ...scan, sizePages: countPages(bytes, header, fstatSync(fd).size) };
       return new HiveSnapshot({ fd, wal, header, scan });
     } catch (error) {
       closeSync(fd);
@@ -89,11 +92,30 @@ export class HiveSnapshot implements Disposable {
     return this.#page;
   }
 
+  /**
+   * Pages that stand in no frame, and behind the end of the database file: SQLite leaves free pages there that it never wrote, and a
+   * file that was cut off lacks others.
+   */
+  *missingPages(): Generator<number> {
+    for (let page = this.#filePages + 1; page <= this.sizePages; page += 1) if (!this.#frames.has(page)) yield page;
+  }
+
   [Symbol.dispose](): void {
     closeSync(this.#fd);
     this.#wal?.[Symbol.dispose]();
   }
 }
+
+/**
+ * Size of the database in pages, as SQLite takes it: the header's count where the header is of the last writer's (its change counter equals
+ * the number at 92), else what the file holds. A count beyond the file is damage, and would be a mirror of that size.
+ */
+const countPages = (bytes: Buffer, header: DatabaseHeader, fileBytes: number): number => {
+  const filePages = Math.ceil(fileBytes / header.pageSize);
+  if (header.sizePages === 0 || bytes.readUInt32BE(24) !== bytes.readUInt32BE(92)) return filePages;
+  if (header.sizePages > filePages) throw new WaggleError('HIVE_CORRUPT', `page 1 counts ${header.sizePages} pages, the file holds ${filePages}`);
+  return header.sizePages;
+};
 
 interface WalScan {
   readonly frames: ReadonlyMap<number, number>;

@@ -13,6 +13,7 @@ import {
   cellCount,
   checkIndexPage,
   checkLeaf,
+  checkNotEmpty,
   forEachChild,
   INDEX_TREE,
   IndexCell,
@@ -73,6 +74,7 @@ export class PageMap {
       const kind = pageKind(image, page);
       if (kind !== kinds.interior && kind !== kinds.leaf) throw new PageCorruption(`page ${page} is of another kind of tree (kind ${kind})`);
       if (kind === kinds.interior) forEachChild(image, page, (child) => void stack.push(child));
+      else if (page !== root) checkNotEmpty(image, page);
       if (kind === kinds.leaf || kinds === INDEX_TREE) this.#addOverflow(page, image, cell, usableSize, readPage, claim);
     }
   }

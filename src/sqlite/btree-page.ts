@@ -56,17 +56,19 @@ export const forEachChild = (page: Buffer, pageNumber: number, visit: (child: nu
   const header = btreeOffset(pageNumber);
   const count = readU16(page, header + 3);
   const pointers = header + 12;
-  if (pointers + count * 2 > page.length) throw new PageCorruption('cell pointers run past the page');
+  if (pointers + count * 2 > page.length) throw new PageCorruption(`page ${pageNumber}: cell pointers run past the page`);
+  // Page 1 has less room than its only child: SQLite leaves it an interior page without a cell then.
+  if (count === 0 && pageNumber !== 1) throw new PageCorruption(`page ${pageNumber}: an interior page without a cell`);
   for (let index = 0; index < count; index += 1) {
     const cell = readU16(page, pointers + index * 2);
-    if (cell + 4 > page.length) throw new PageCorruption('cell lies outside the page');
-    visit(notZero(readU32(page, cell)));
+    if (cell + 4 > page.length) throw new PageCorruption(`page ${pageNumber}: a cell lies outside the page`);
+    visit(notZero(readU32(page, cell), pageNumber));
   }
-  visit(notZero(readU32(page, header + 8)));
+  visit(notZero(readU32(page, header + 8), pageNumber));
 };
 
-const notZero = (child: number): number => {
-  if (child === 0) throw new PageCorruption('an interior page has page 0 as a child');
+const notZero = (child: number, pageNumber: number): number => {
+  if (child === 0) throw new PageCorruption(`page ${pageNumber}: an interior page has page 0 as a child`);
   return child;
 };
 
@@ -76,6 +78,9 @@ export const interiorRowid = (page: Buffer, pageNumber: number, index: number): 
 
 /** What a parsed cell tells of its payload. */
 export interface PayloadCell {
+  /** Page that the cell is on, for messages; `parseAt` sets it. */
+  readonly page: number;
+  /** Bytes of the whole record. */
   readonly payloadBytes: number;
   readonly localOffset: number;
   readonly localBytes: number;
@@ -83,7 +88,8 @@ export interface PayloadCell {
 }
 
 /** A cell of a leaf table page, parsed in place again and again: scanning allocates nothing. */
-export class TableCell {
+export class TableCell implements PayloadCell {
+  page = 0;
   rowid: number | bigint = 0;
   /** Bytes of the whole record. */
   payloadBytes = 0;
@@ -115,9 +121,10 @@ export class TableCell {
 
   /** The index-th cell of a leaf table page. */
   parseAt(page: Buffer, pageNumber: number, index: number): void {
+    this.page = pageNumber;
     const pointers = btreeOffset(pageNumber) + 8;
     const offset = readU16(page, pointers + index * 2);
-    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption('cell lies in the page header');
+    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption(`page ${pageNumber}: a cell lies in the page header`);
     this.parse(page, offset);
   }
 
@@ -134,7 +141,7 @@ export class TableCell {
       this.end = start + this.localBytes + 4;
     }
     // A varint that ran off the page gives NaN, which fails here as well.
-    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption('cell ends behind the page');
+    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption(`page ${this.page}: a cell ends behind the page`);
   }
 
   /** Also reads the overflow pointer; call after `parse` on cells whose payload overflows. */
@@ -146,6 +153,7 @@ export class TableCell {
 
 /** A cell of a page of an index b-tree, parsed in place again and again. Fields as of `TableCell`. */
 export class IndexCell implements PayloadCell {
+  page = 0;
   payloadBytes = 0;
   localOffset = 0;
   localBytes = 0;
@@ -164,9 +172,10 @@ export class IndexCell implements PayloadCell {
 
   /** The index-th cell of a page that `checkIndexPage` has seen. */
   parseAt(page: Buffer, pageNumber: number, index: number): void {
+    this.page = pageNumber;
     const pointers = cellPointersOffset(page, pageNumber);
     const offset = readU16(page, pointers + index * 2);
-    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption('cell lies in the page header');
+    if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption(`page ${pageNumber}: a cell lies in the page header`);
     const isInterior = pageKind(page, pageNumber) === INTERIOR_INDEX;
     const payload = readVarint(page, isInterior ? offset + 4 : offset);
     this.payloadBytes = payload;
@@ -180,7 +189,7 @@ export class IndexCell implements PayloadCell {
       this.end = varintEnd + this.localBytes + 4;
     }
     // A varint that ran off the page gives NaN, which fails here as well.
-    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption('cell ends behind the page');
+    if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption(`page ${this.page}: a cell ends behind the page`);
   }
 
   /** First overflow page; 0: none. */
@@ -192,18 +201,18 @@ export class IndexCell implements PayloadCell {
 /** Throws unless the page is one of an index b-tree whose cell pointers lie inside it. */
 export const checkIndexPage = (page: Buffer, pageNumber: number): void => {
   const kind = pageKind(page, pageNumber);
-  if (kind !== LEAF_INDEX && kind !== INTERIOR_INDEX) throw new PageCorruption('not an index page');
+  if (kind !== LEAF_INDEX && kind !== INTERIOR_INDEX) throw new PageCorruption(`page ${pageNumber} is not an index page`);
   if (cellPointersOffset(page, pageNumber) + cellCount(page, pageNumber) * 2 > page.length)
-    throw new PageCorruption('cell pointers run past the page');
+    throw new PageCorruption(`page ${pageNumber}: cell pointers run past the page`);
 };
 
 /** Left child of the index-th cell of an interior page; the right-most child behind the last. */
 export const childAt = (page: Buffer, pageNumber: number, index: number): number => {
   const header = btreeOffset(pageNumber);
-  if (index === readU16(page, header + 3)) return notZero(readU32(page, header + 8));
+  if (index === readU16(page, header + 3)) return notZero(readU32(page, header + 8), pageNumber);
   const cell = readU16(page, header + 12 + index * 2);
-  if (cell + 4 > page.length) throw new PageCorruption('cell lies outside the page');
-  return notZero(readU32(page, cell));
+  if (cell + 4 > page.length) throw new PageCorruption(`page ${pageNumber}: a cell lies outside the page`);
+  return notZero(readU32(page, cell), pageNumber);
 };
 
 /** The two kinds of page that a tree consists of. */
@@ -218,6 +227,12 @@ export const INDEX_TREE: TreeKinds = { interior: INTERIOR_INDEX, leaf: LEAF_INDE
 
 /** Throws unless the page is a leaf table page whose cell pointers lie inside it. */
 export const checkLeaf = (page: Buffer, pageNumber: number): void => {
-  if (pageKind(page, pageNumber) !== LEAF_TABLE) throw new PageCorruption('not a leaf table page');
-  if (btreeOffset(pageNumber) + 8 + cellCount(page, pageNumber) * 2 > page.length) throw new PageCorruption('cell pointers run past the page');
+  if (pageKind(page, pageNumber) !== LEAF_TABLE) throw new PageCorruption(`page ${pageNumber} is not a leaf table page`);
+  if (btreeOffset(pageNumber) + 8 + cellCount(page, pageNumber) * 2 > page.length)
+    throw new PageCorruption(`page ${pageNumber}: cell pointers run past the page`);
+};
+
+/** Only a root may be a leaf without rows: anywhere else SQLite refuses it, since rows of its parent's range have gone. */
+export const checkNotEmpty = (page: Buffer, pageNumber: number): void => {
+  if (cellCount(page, pageNumber) === 0) throw new PageCorruption(`page ${pageNumber}: a leaf without a cell`);
 };

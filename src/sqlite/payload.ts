@@ -22,7 +22,7 @@ export const readPayload = (page: Buffer, cell: PayloadCell, usableSize: number,
   let next = cell.readOverflow(page);
   const circle = new CircleGuard();
   while (filled < payloadBytes) {
-    if (next === 0) throw new PageCorruption('overflow chain ends before its payload');
+    if (next === 0) throw new PageCorruption(`page ${cell.page}: an overflow chain ends before its payload`);
     circle.pass(next);
     const overflow = readPage(next);
     const take = Math.min(usableSize - 4, payloadBytes - filled);
@@ -45,7 +45,7 @@ export const forEachOverflowPage = (
   let next = left > 0 ? cell.readOverflow(page) : 0;
   const circle = new CircleGuard();
   while (left > 0) {
-    if (next === 0) throw new PageCorruption('overflow chain ends before its payload');
+    if (next === 0) throw new PageCorruption(`page ${cell.page}: an overflow chain ends before its payload`);
     circle.pass(next);
     visit(next);
     left -= usableSize - 4;
@@ -60,7 +60,7 @@ class CircleGuard {
   #limit = 1;
 
   pass(page: number): void {
-    if (page === this.#remembered) throw new PageCorruption(`overflow chain comes back to page ${page}`);
+    if (page === this.#remembered) throw new PageCorruption(`page ${page}: an overflow chain comes back to it`);
     this.#steps += 1;
     if (this.#steps < this.#limit) return;
     this.#remembered = page;

@@ -2,61 +2,9 @@
  * Capture itself (keeper process, tail, diff, mirror, log) on a hive that another process writes, while file operations of
  * the mirror, the spill file and the redo fail. Afterwards log and mirror say what SQLite says, nothing twice and no seq missing.
  */
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
-import { Capture } from '../../src/capture/capture.ts';
-import type { FromCapture } from '../../src/capture/protocol.ts';
+import { CaptureRunScene } from '../helpers/capture-run.ts';
 import { failAt } from '../helpers/file-faults.ts';
-import { readLogHistory } from '../helpers/log-history.ts';
-import { TableModel } from '../helpers/table-model.ts';
-import { temporaryDirectory } from '../helpers/temporary.ts';
-import { WalWriter } from '../helpers/wal-writer.ts';
-
-class Run {
-  readonly messages: FromCapture[] = [];
-  readonly ended: Promise<unknown>;
-  readonly #capture: Capture;
-  #seen: () => void = () => {};
-
-  constructor(hive: string, stateDir: string) {
-    const options = {
-      hive,
-      stateDir,
-      durability: 'os',
-      onGap: 'fail',
-      tables: { include: null, exclude: [] },
-      maxWalBytes: 4 << 20,
-      keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
-      retention: { maxAgeMs: null, maxBytes: null },
-    } as const;
-    this.#capture = new Capture(options, {
-      post: (message) => {
-        this.messages.push(message);
-        this.#seen();
-      },
-    });
-    this.ended = this.#capture.run().then(
-      () => null,
-      (error: unknown) => error ?? 'failed',
-    );
-  }
-
-  /** True: it runs; false: it ended before. */
-  async ready(): Promise<boolean> {
-    const isReady = new Promise<boolean>((resolve) => {
-      this.#seen = () => this.messages.some((message) => message.type === 'ready') && resolve(true);
-    });
-    return Promise.race([isReady, this.ended.then(() => false)]);
-  }
-
-  /** Takes what is committed, then ends. Gives the error of its end. */
-  async stop(): Promise<unknown> {
-    this.#capture.stop();
-    return this.ended;
-  }
-}
 
 const STEPS = [
   "INSERT INTO t VALUES (1, 'one'), (2, 'two')",
@@ -69,49 +17,12 @@ const STEPS = [
 const LARGE =
   'INSERT INTO t (id, v) WITH RECURSIVE n(i) AS (SELECT 100000 UNION ALL SELECT i + 1 FROM n WHERE i < 100030) SELECT i, randomblob(1000000) FROM n';
 
-class Scene implements AsyncDisposable {
-  readonly #directory = temporaryDirectory();
-  readonly hive = join(this.#directory.path, 'db.sqlite');
-  readonly stateDir = join(this.#directory.path, 'state');
-  readonly writer = new WalWriter(this.hive);
-
-  static async open(): Promise<Scene> {
-    const scene = new Scene();
-    mkdirSync(scene.stateDir);
-    await scene.writer.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (id INTEGER PRIMARY KEY, v)');
-    return scene;
-  }
-
-  run(): Run {
-    return new Run(this.hive, this.stateDir);
-  }
-
-  /** The log's changes on nothing are what SQLite reads. Only after capture has ended: this process opens the hive. */
-  check(): { recovered: number } {
-    const { transactions, recovered, catalog } = readLogHistory(join(this.stateDir, 'log.db'));
-    const model = new TableModel();
-    for (const { changes } of transactions) model.apply(changes);
-    const db = new Database(this.hive, { readonly: true });
-    try {
-      TableModel.read(db, catalog.tables).assertEquals(model);
-    } finally {
-      db.close();
-    }
-    return { recovered };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.writer[Symbol.asyncDispose]();
-    this.#directory[Symbol.dispose]();
-  }
-}
-
 describe('capture', () => {
   it.each([1, 2, 4, 6, 8])('a kill at file operation %i of its start, then a new start', { timeout: 60_000 }, async (n) => {
-    await using scene = await Scene.open();
+    await using scene = await CaptureRunScene.open();
     {
       using fault = failAt(n, 'dead');
-      expect(await scene.run().ready()).toBe(false);
+      expect(await scene.run().ready()).toBeNull();
       expect(fault.hasFired).toBe(true);
     }
     const again = scene.run();
@@ -122,7 +33,7 @@ describe('capture', () => {
   });
 
   it.each([1, 2, 3, 4])('a kill at file operation %i behind its start, then a new start', { timeout: 60_000 }, async (n) => {
-    await using scene = await Scene.open();
+    await using scene = await CaptureRunScene.open();
     const run = scene.run();
     await run.ready();
     {
@@ -143,7 +54,7 @@ describe('capture', () => {
   });
 
   it('a full disk at one operation after the other: nothing ends, nothing is lost', { timeout: 60_000 }, async () => {
-    await using scene = await Scene.open();
+    await using scene = await CaptureRunScene.open();
     const run = scene.run();
     await run.ready();
     for (const step of STEPS) {
@@ -158,7 +69,7 @@ describe('capture', () => {
   });
 
   it('a transaction that is larger than memory should hold, with a full disk in the middle of it', { timeout: 60_000 }, async () => {
-    await using scene = await Scene.open();
+    await using scene = await CaptureRunScene.open();
     const run = scene.run();
     await run.ready();
     await scene.writer.exec(STEPS[0]!);

@@ -12,6 +12,7 @@ import Database from 'better-sqlite3';
 import { CaptureClient } from '../../src/capture/capture-client.ts';
 import type { Row } from '../../src/change/row.ts';
 import type { RowPlace } from '../../src/change/table.ts';
+import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
 import { until } from '../helpers/until.ts';
 import type { Account } from './account.ts';
@@ -122,6 +123,7 @@ class Round {
         onGap: 'fail',
         tables: { include: null, exclude: ['excluded*'] },
         maxWalBytes: this.#plan.maxWalBytes,
+        keeper: { outlive: false, spoolBytes: 4e9, patienceMs: 0 },
         retention: { maxAgeMs: null, maxBytes: null },
       },
       { onWarning: (error) => void this.#warnings.push(`${error.code}: ${error.message}`), onReady: () => void (this.#beginnings += 1) },
@@ -162,7 +164,7 @@ class Round {
         assert(chunk !== null, `the mirror has no table ${name}`);
         all.push(...chunk.rows);
         if (chunk.done) break;
-        after = chunk.rows.at(-1)!.place;
+        after = placeOfRow(chunk.rows.at(-1)!);
       }
       rows.set(name, all);
     }

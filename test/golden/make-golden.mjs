@@ -16,11 +16,29 @@ const make = (name, sql, damage) => {
   db.pragma(`page_size = ${PAGE}`);
   db.exec(`CREATE TABLE t (id INTEGER PRIMARY KEY, v); ${sql}`);
   const pages = (type) => db.prepare("SELECT pageno FROM dbstat WHERE name = 't' AND pagetype = ?").pluck().all(type);
-  const places = { root: PAGE, leaf: pages('leaf')[0], overflow: pages('overflow') };
+  const places = { root: PAGE, leaf: pages('leaf')[0], leaves: pages('leaf'), overflow: pages('overflow') };
   db.close();
   const bytes = readFileSync(path);
-  damage(bytes, places);
-  writeFileSync(path, bytes);
+  const result = damage(bytes, places);
+  // A shorter piece of the file is what is left of it.
+  writeFileSync(path, Buffer.isBuffer(result) && result.buffer === bytes.buffer && result.byteOffset === bytes.byteOffset ? result : bytes);
+};
+/** Bytes of a payload that stand on the leaf (https://sqlite.org/fileformat2.html#b_tree_pages). */
+const localBytes = (payload) => {
+  const least = Math.floor(((PAGE - 12) * 32) / 255) - 23;
+  const surplus = least + ((payload - least) % (PAGE - 4));
+  return surplus <= PAGE - 35 ? surplus : least;
+};
+/** Calls `change` with the offset of a column of the first row of sqlite_schema (columns of less than 128 bytes, one byte a serial type). */
+const schemaColumn = (bytes, column, change) => {
+  const cell = bytes.readUInt16BE(108);
+  const header = cell + 2;
+  let at = header + bytes[header];
+  for (let index = 0; index < column; index += 1) {
+    const type = bytes[header + 1 + index];
+    at += type < 12 ? [0, 1, 2, 3, 4, 6, 8, 8, 0, 0][type] : (type - 12 - (type & 1)) / 2;
+  }
+  change(at);
 };
 const offset = (page) => (page - 1) * PAGE;
 const few = "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')";
@@ -47,6 +65,37 @@ make('record-longer-than-its-cell', few, (bytes, { root }) => {
   const cell = root + bytes.readUInt16BE(root + 8);
   bytes[cell + 4] = 99;
 });
+make('leaf-without-a-cell', many, (bytes, { leaf }) => bytes.writeUInt16BE(0, offset(leaf) + 3));
+make('interior-page-without-a-cell', many, (bytes, { root }) => bytes.writeUInt16BE(0, root + 3));
+make('leaf-is-a-free-page', many, (bytes, { leaf }) => bytes.fill(0, offset(leaf), offset(leaf) + PAGE));
+make('child-of-another-table', `CREATE TABLE u (v); INSERT INTO u VALUES (1); ${many}`, (bytes, { root }) => bytes.writeUInt32BE(3, root + 8));
+make('two-cells-on-one-overflow-chain', `${blob}; ${blob.replace('(1,', '(2,')}`, (bytes, { leaves, overflow }) => {
+  // Each of the two leaves has one cell, whose last four bytes on the page are the first page of its chain.
+  for (const page of leaves) {
+    const cell = offset(page) + bytes.readUInt16BE(offset(page) + 8);
+    const local = localBytes(3004) + 3;
+    bytes.writeUInt32BE(overflow[0], cell + local);
+  }
+});
+make('rowids-out-of-order', few, (bytes, { root }) => bytes.subarray(root + 8, root + 12).swap32().swap16());
+make('reserved-serial-type', few, (bytes, { root }) => {
+  const cell = root + bytes.readUInt16BE(root + 8);
+  bytes[cell + 4] = 10;
+});
+make('record-header-longer-than-its-record', few, (bytes, { root }) => {
+  const cell = root + bytes.readUInt16BE(root + 8);
+  bytes[cell + 2] = 0x7f;
+});
+make('cut-off-in-an-overflow-chain', blob, (bytes) => bytes.subarray(0, bytes.length - 100));
+make('cut-off-behind-page-1', few, (bytes) => bytes.subarray(0, PAGE));
+make('no-page-1', few, (bytes) => bytes.subarray(0, 99));
+make('page-count-of-2-billion', few, (bytes) => bytes.writeUInt32BE(2 ** 31, 28));
+make('magic', few, (bytes) => bytes.write('SQLite format 4'));
+make('page-size-1000', few, (bytes) => bytes.writeUInt16BE(1000, 16));
+make('reserved-bytes-200', few, (bytes) => bytes.writeUInt8(200, 20));
+make('schema-is-no-table', few, (bytes) => bytes.writeUInt8(10, 100));
+make('schema-root-behind-the-end', few, (bytes) => schemaColumn(bytes, 3, (at) => bytes.writeUInt8(99, at)));
+make('schema-statement-is-none', few, (bytes) => schemaColumn(bytes, 4, (at) => bytes.write('CREATE TABEL', at)));
 make('text-encoding-4', few, (bytes) => bytes.writeUInt32BE(4, 56));
 
 /** A WAL database as a killed application leaves it: file and -wal; `damage` gets the -wal. */
@@ -77,3 +126,32 @@ makeWal('wal-flipped-bit-in-a-page-number', (wal) => flipped(wal, frame(3) + 3))
 makeWal('wal-frame-of-another-generation', (wal) => flipped(wal, frame(4) + 8));
 makeWal('wal-header-checksum', (wal) => flipped(wal, 9));
 makeWal('wal-cut-off-inside-a-frame', (wal) => wal.subarray(0, wal.length - 100));
+makeWal('wal-empty', () => Buffer.alloc(0));
+makeWal('wal-magic', (wal) => flipped(wal, 2));
+makeWal('wal-page-size-1024', (wal) => {
+  wal.writeUInt32BE(1024, 8);
+  return wal;
+});
+makeWal('wal-frame-left-out', (wal) => Buffer.concat([wal.subarray(0, frame(3)), wal.subarray(frame(4))]));
+makeWal('wal-frame-twice', (wal) => Buffer.concat([wal.subarray(0, frame(4)), wal.subarray(frame(3))]));
+makeWal('wal-flipped-bit-in-a-database-size', (wal) => flipped(wal, frame(5) + 7));
+makeWal('wal-flipped-bit-in-a-checksum', (wal) => flipped(wal, frame(1) + 20));
+makeWal('wal-torn-tail', (wal) => Buffer.concat([wal, wal.subarray(frame(1), frame(2) + 300)]));
+
+/** A wal-index (only its header of 136 bytes) with one fault. */
+const makeShm = (name, damage) => {
+  const path = join(here, 'shm.tmp');
+  const db = new Database(path);
+  db.pragma('journal_mode = WAL');
+  db.exec('CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 1)');
+  const shm = Buffer.from(readFileSync(`${path}-shm`).subarray(0, 136));
+  db.close();
+  rmSync(path);
+  writeFileSync(join(here, `${name}.db-shm`), damage(shm) ?? shm);
+};
+makeShm('shm-sound', () => {});
+makeShm('shm-copies-differ', (shm) => flipped(shm, 16));
+makeShm('shm-copies-wrong-in-the-same-way', (shm) => flipped(flipped(shm, 16), 64));
+makeShm('shm-not-initialised', (shm) => shm.fill(0));
+makeShm('shm-cut-off', (shm) => shm.subarray(0, 100));
+makeShm('shm-of-another-version', (shm) => flipped(flipped(shm, 2), 50));

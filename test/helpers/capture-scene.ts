@@ -12,10 +12,11 @@ export class CaptureScene implements AsyncDisposable {
   readonly #model: TableModel;
   readonly #directory: ReturnType<typeof temporaryDirectory>;
 
-  /** `setup` runs before capture begins. */
-  constructor(setup: string, options: { pragmas?: readonly string[] } = {}) {
+  /** `setup` runs before capture begins, `prepare` before the file is opened. */
+  constructor(setup: string, options: { pragmas?: readonly string[]; prepare?: (file: string) => void } = {}) {
     this.#directory = temporaryDirectory();
     const file = join(this.#directory.path, 'db.sqlite');
+    options.prepare?.(file);
     this.db = new Database(file);
     for (const pragma of options.pragmas ?? []) this.db.pragma(pragma);
     for (const pragma of ['journal_mode = WAL', 'synchronous = OFF', 'wal_autocheckpoint = 0']) this.db.pragma(pragma);

@@ -28,8 +28,15 @@ export class WalWriter implements AsyncDisposable {
     if (answer !== 'ok') throw new Error(answer);
   }
 
+  /** As an application dies: nothing is checkpointed, the WAL stays. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.stdin.end();
-    if (this.#child.exitCode === null) await once(this.#child, 'exit');
+    await once(this.#child, 'exit');
   }
 }

@@ -125,10 +125,31 @@ describe('damaged pages', () => {
   it('interior pages in a circle', () => {
     const page = Buffer.alloc(512);
     page[0] = 5;
+    page[4] = 1;
+    page.writeUInt16BE(400, 12);
+    page.writeUInt32BE(3, 400);
     page.writeUInt32BE(3, 8);
     expect(() => leavesOf(3, 10, () => page)).toThrow(PageCorruption);
     expect(() => forEachRow({ root: 3, usableSize: 512, sizePages: 10, readPage: () => page, after: null }, () => true)).toThrow(PageCorruption);
     page.writeUInt32BE(0, 8);
     expect(() => leavesOf(3, 10, () => page)).toThrow('page 0');
+  });
+
+  it('a page without a cell below the root, where SQLite allows none: rows of its range have gone', () => {
+    const root = Buffer.alloc(512);
+    root[0] = 5;
+    root[4] = 1;
+    root.writeUInt16BE(400, 12);
+    root.writeUInt32BE(4, 400);
+    root.writeUInt32BE(5, 8);
+    const empty = Buffer.alloc(512);
+    for (const kind of [5, 13]) {
+      empty[0] = kind;
+      const readPage = (page: number): Buffer => (page === 3 ? root : empty);
+      expect(() => leavesOf(3, 10, readPage)).toThrow(/page [45]: .* without a cell/);
+      expect(() => forEachRow({ root: 3, usableSize: 512, sizePages: 10, readPage, after: null }, () => true)).toThrow(/page 4: .* without a cell/);
+    }
+    // A table without rows.
+    expect(leavesOf(4, 10, () => empty)).toEqual([4]);
   });
 });

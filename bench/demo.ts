@@ -9,10 +9,12 @@
  */
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
+import { endKeeper } from '../test/helpers/end-keeper.ts';
 import { HiveApplication } from '../test/helpers/hive-application.ts';
 import { dropSchema } from '../test/helpers/postgres-text.ts';
 import { Random } from '../test/helpers/random.ts';
 import { untilSettled } from '../test/helpers/settled.ts';
+import { WaggleProcess } from '../test/helpers/waggle-process.ts';
 import { compareAll, type Comparison, tamper } from './demo/comparison.ts';
 import { killBoth, type Killing } from './demo/killing.ts';
 import { type Latency, measureLatency } from './demo/latency.ts';
@@ -52,14 +54,18 @@ const demo = async (seed: number, workspace: Workspace): Promise<boolean> => {
   );
 
   await untilSettled(place);
-  const exit = await daemon.stop();
-  say(`daemon stopped (exit status ${exit.code})`);
+  await using stopping = new WaggleProcess(['stop', '--all', '-c', workspace.config]);
+  const [exit, stopped] = await Promise.all([daemon.exited, stopping.exited]);
+  say(`waggle stop --all: ${stopping.stdout.trim().replaceAll('\n', '; ')} (exit status of the daemon ${exit.code})`);
   if (values.tamper === true) tamper(workspace);
   const comparison = await compareAll(workspace, {
     untold: killing.untold * UNTOLD_PER_KILL,
     probes: { latency_probe: PROBES, writer_probe: writer.rows },
   });
-  const faults = exit.code === 0 ? comparison.faults : [...comparison.faults, `the daemon ended with ${exit.signal ?? exit.code}`];
+  const faults = [...comparison.faults];
+  if (exit.code !== 0) faults.push(`the daemon ended with ${exit.signal ?? exit.code}`);
+  if (stopped.code !== 0) faults.push(`waggle stop ended with ${stopped.signal ?? stopped.code}: ${stopping.stderr.trim()}`);
+  if (comparison.history.recovered > 0) faults.push(`${comparison.history.recovered} recovered transactions, although the keeper lived on`);
   printTable(tableOf({ killing, latency, writer, comparison }));
   for (const fault of faults) console.log(`NOT EQUAL: ${fault}`);
   console.log(faults.length === 0 ? `Everything compared equal, in ${secondsSoFar().toFixed(0)} s.` : `Failed; seed ${seed}.`);
@@ -81,10 +87,9 @@ const tableOf = ({
   comparison: Comparison;
 }): [string, string][] => {
   const { history } = comparison;
-  const recovered = history.recovered === 0 ? '0' : `${history.recovered} (the daemon was dead when the WAL was reset: net effect, marked as such)`;
   return [
     ['transactions captured', `${history.transactions.length} with ${history.changes} changes`],
-    ['  of them recovered', recovered],
+    ['  of them recovered', `${history.recovered} (the keeper lives on when the daemon is killed)`],
     ['commit → sink (SQLite copy)', `p50 ${ms(latency.p50Ms)}, p99 ${ms(latency.p99Ms)} (${latency.commits} commits)`],
     ["writer's speed with / without", ratios(writer.captured)],
     ['  with all sinks beside it, too', `${ratios(writer.allSinks)} (they share ${availableParallelism()} cores with the writer)`],
@@ -107,6 +112,7 @@ if (values.help === true) {
   try {
     equal = await demo(values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed), workspace);
   } finally {
+    await endKeeper(workspace.state);
     if (workspace.databaseUrl !== null) await dropSchema(workspace.databaseUrl, workspace.schema);
     if (values.keep === true || !equal) say(`files kept in ${workspace.dir}`);
     else workspace[Symbol.dispose]();

@@ -87,6 +87,7 @@ const startCapture = async (hive: string, stateDir: string, onKeeper: (stats: Ke
       onGap: 'fail',
       tables: { include: null, exclude: [] },
       maxWalBytes: 16 << 20,
+      keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
       retention: { maxAgeMs: null, maxBytes: null },
     },
     { onKeeper },

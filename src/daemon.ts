@@ -144,13 +144,14 @@ class CaptureTold {
   }
 }
 
-const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, retention }: DaemonOptions): CaptureOptions => ({
+const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, keeper, retention }: DaemonOptions): CaptureOptions => ({
   hive,
   stateDir,
   durability,
   onGap,
   tables,
   maxWalBytes,
+  keeper,
   retention,
 });
 

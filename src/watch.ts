@@ -30,6 +30,8 @@ export interface WatchHiveOptions {
 }
 
 const MAX_WAL_BYTES = 16 * 1024 * 1024;
+/** It ends with the iteration. */
+const KEEPER = { outlive: false, spoolBytes: 1e9, patienceMs: 0 };
 const DAY_MS = 86_400_000;
 const KEPT_BYTES = 1e9;
 const TEMPORARY_BYTES = 64e6;
@@ -80,6 +82,7 @@ const startCapture = async (file: string, options: WatchHiveOptions): Promise<Wa
         onGap: 'snapshot',
         tables: { include: null, exclude: [] },
         maxWalBytes: MAX_WAL_BYTES,
+        keeper: KEEPER,
         retention: {
           maxAgeMs: options.retention?.maxAgeMs ?? DAY_MS,
           maxBytes: options.retention?.maxBytes ?? (options.state === undefined ? TEMPORARY_BYTES : KEPT_BYTES),

@@ -30,31 +30,36 @@ export const killBoth = async (workspace: Workspace, random: Random): Promise<Ki
   const written = writing.run();
   // Nobody awaits it while the daemon is being killed.
   written.catch(() => {});
-  let daemon = await startDaemon(workspace);
+  let daemon = startDaemon(workspace);
   let kills = 0;
-  while (kills < KILLS) {
-    // Two in three in the midst of its work, the others while it is still starting.
-    if (kills % 3 !== 2) {
-      await daemon.untilReady();
-      await delay(500 + random.int(3500));
-    } else {
-      await delay(100 + random.int(600));
+  try {
+    while (kills < KILLS) {
+      // Two in three in the midst of its work, the others while it is still starting.
+      if (kills % 3 !== 2) {
+        await daemon.untilReady();
+        await delay(500 + random.int(3500));
+      } else {
+        await delay(100 + random.int(600));
+      }
+      const doing = activity(workspace, daemon);
+      await daemon.kill();
+      kills += 1;
+      say(`daemon killed (SIGKILL ${kills} of ${KILLS}) ${doing}`);
+      if (random.chance(0.3)) await delay(random.int(300));
+      daemon = startDaemon(workspace);
     }
-    const doing = activity(workspace, daemon);
-    await daemon.kill();
-    kills += 1;
-    say(`daemon killed (SIGKILL ${kills} of ${KILLS}) ${doing}`);
-    if (random.chance(0.3)) await delay(random.int(300));
-    daemon = await startDaemon(workspace);
+    await daemon.untilReady();
+    say(`daemon goes on: ${daemon.ready?.msg}`);
+    writing.finish();
+    await written;
+    return { daemon, kills, lives: writing.lives, untold: writing.untold };
+  } catch (error) {
+    await daemon[Symbol.asyncDispose]();
+    throw error;
   }
-  await daemon.untilReady();
-  say(`daemon goes on: ${daemon.ready?.msg}`);
-  writing.finish();
-  await written;
-  return { daemon, kills, lives: writing.lives, untold: writing.untold };
 };
 
-const startDaemon = async ({ config }: Workspace): Promise<WaggleProcess> => {
+const startDaemon = ({ config }: Workspace): WaggleProcess => {
   const daemon = WaggleProcess.run(config);
   void daemon.exited.then(({ code }) => {
     if (code !== null && code !== 0) say(`the daemon ended by itself with exit status ${code}: ${daemon.stderr.trim().split('\n').at(-1)}`);

@@ -18,6 +18,7 @@ import type { KeeperStats } from '../keeper/protocol.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { WaggleError } from '../support/errors.ts';
 import { CaptureSession } from './capture-session.ts';
+import { isPaused } from './pause-flag.ts';
 import type { CaptureOptions, EncodedRows, FromCapture } from './protocol.ts';
 import type { Replica } from './replica.ts';
 import { SpillFile } from './spill-file.ts';
@@ -34,6 +35,7 @@ type RowsRequest = { readonly id: number; readonly table: string; readonly after
 const RETRY_MS = [20, 100, 500, 2000];
 const PRUNE_EVERY_MS = 10_000;
 const TURN_MS = 2;
+const PAUSE_EVERY_MS = 200;
 /**
  * Beside a writer without pauses each batch would hold the ten transactions that were committed while the one before was logged, and
  * cost a core. After so many batches in a row the next one waits a moment, and holds a hundred.
@@ -60,6 +62,7 @@ export class Capture {
   /** Set by `stop`: the time at which what is not taken is left for the next start. */
   #stopAfterMs: number | null = null;
   #prunedAt = 0;
+  #pauseNotBefore = 0;
 
   constructor(options: CaptureOptions, events: CaptureEvents) {
     this.#options = options;
@@ -111,6 +114,10 @@ export class Capture {
     let told: string | null = null;
     let hasRun = false;
     while (this.#stopAfterMs === null) {
+      if (isPaused(this.#options.stateDir)) {
+        await this.#untilResumed(log);
+        continue;
+      }
       try {
         const session = await this.#begin(log);
         hasRun = true;
@@ -125,12 +132,29 @@ export class Capture {
         }
       } catch (error) {
         if (!(error instanceof WaggleError) || !this.#canRetry(error, hasRun)) throw error;
+        if (error.code === 'CAPTURE_PAUSED') continue;
         if (told !== error.code) this.#warn(error);
         told = error.code;
         await delay(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
         failures += 1;
       }
     }
+  }
+
+  /** What sinks ask for is served meanwhile. */
+  async #untilResumed(log: LogWriter): Promise<void> {
+    this.#warn(paused());
+    while (this.#stopAfterMs === null && isPaused(this.#options.stateDir)) {
+      if (this.#replica !== null) for (const request of this.#requests.splice(0)) this.#serve(request, this.#replica, log);
+      await this.#wake.wait();
+    }
+  }
+
+  #isPauseAsked(): boolean {
+    const now = performance.now();
+    if (now < this.#pauseNotBefore) return false;
+    this.#pauseNotBefore = now + PAUSE_EVERY_MS;
+    return isPaused(this.#options.stateDir);
   }
 
   /** At the first start every fault is the user's to know at once; later the hive may be away for a moment (a restore). */
@@ -199,7 +223,12 @@ export class Capture {
         continue;
       }
       // The keeper's last words reach the tail before its end is known: what it had spooled was taken above.
-      if (ended !== undefined) return ended ?? new WaggleError('KEEPER_DIED', 'the keeper ended');
+      if (ended !== undefined) {
+        if (isPaused(this.#options.stateDir)) return paused();
+        return ended ?? new WaggleError('KEEPER_DIED', 'the keeper ended');
+      }
+      // What the keeper then spools is taken in the next turns, until its end is known.
+      if (this.#isPauseAsked()) void session.stopKeeper();
       if (this.#stopAfterMs !== null && (session.isCaughtUp || performance.now() > this.#stopAfterMs)) {
         await session.end();
         return null;
@@ -239,6 +268,8 @@ export class Capture {
     this.#post({ type: 'warning', error: error.toJSON() });
   }
 }
+
+const paused = (): WaggleError => new WaggleError('CAPTURE_PAUSED', 'capture is paused');
 
 /** On Linux the priority is the calling thread's own. */
 const yieldToApplication = (): void => {

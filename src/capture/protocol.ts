@@ -4,7 +4,7 @@
  */
 import type { Position } from '../change/change.ts';
 import type { RowPlace, Table } from '../change/table.ts';
-import type { KeeperStats } from '../keeper/protocol.ts';
+import type { KeeperSettings, KeeperStats } from '../keeper/protocol.ts';
 import type { SerializedError } from '../support/errors.ts';
 
 export interface CaptureOptions {
@@ -18,6 +18,7 @@ export interface CaptureOptions {
   /** Captured tables; an exclusion wins. Names as in the hive, `*` stands for any characters. */
   readonly tables: { readonly include: readonly string[] | null; readonly exclude: readonly string[] };
   readonly maxWalBytes: number;
+  readonly keeper: Pick<KeeperSettings, 'outlive' | 'spoolBytes' | 'patienceMs'>;
   readonly retention: { readonly maxAgeMs: number | null; readonly maxBytes: number | null };
 }
 

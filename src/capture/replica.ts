@@ -2,20 +2,21 @@
  * The hive as waggle knows it at the head of the log: mirror, page map and schema, moved on together, one transaction
  * after the other. Turns pages into changes; knows nothing of where the pages came from or where the changes go.
  */
-import { Schema, SCHEMA_ROOT } from '../catalog/schema.ts';
+import { Schema, SCHEMA_TREE } from '../catalog/schema.ts';
 import type { SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import type { PartSpill } from '../change/change-codec.ts';
 import type { Catalog, Rowid, RowPlace } from '../change/table.ts';
+import { diffFormats } from '../diff/format-diff.ts';
 import type { PageImages } from '../diff/page-images.ts';
 import { readSchemaRows, TransactionDiff, type TransactionChanges } from '../diff/transaction-diff.ts';
-import { clusteredRowid } from '../diff/row-key.ts';
-import { forEachRow, recordsOf } from '../diff/tree-scan.ts';
+import { rowKey, keyNumber } from '../diff/row-key.ts';
+import { forEachIndexRow, forEachRow } from '../diff/tree-scan.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import { PageMap } from '../mirror/page-map.ts';
+import { PageMap, schemaTree } from '../mirror/page-map.ts';
 import { cellCount, PageCorruption } from '../sqlite/btree-page.ts';
 import { type DatabaseHeader, parseDatabaseHeader } from '../sqlite/database-header.ts';
-import { compareKeys } from '../sqlite/key-order.ts';
+import { keyComparison } from '../sqlite/key-order.ts';
 import { checkRecord, RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 
@@ -56,7 +57,7 @@ export class Replica {
     const { usableSize, encoding } = header;
     try {
       const map = new PageMap(mirror.sizePages);
-      map.addTree(SCHEMA_ROOT, usableSize, mirror.sizePages, readPage);
+      map.addTree(schemaTree(SCHEMA_TREE), usableSize, mirror.sizePages, readPage);
       const rows = readSchemaRows({ root: 1, usableSize, sizePages: mirror.sizePages, readPage, after: null }, encoding);
       const version = options.known?.version ?? options.firstVersion;
       const schema =
@@ -87,6 +88,26 @@ export class Replica {
     );
   }
 
+  /**
+   * The changes to the database in another mirror, whose pages are of another size. This replica stays as it is.
+   * Throws HIVE_CORRUPT and the catalog's errors.
+   */
+  compareWith(other: Mirror, captured: TableFilter, spill: PartSpill | null): TransactionChanges {
+    const previous = this.schema;
+    const before = { schema: previous, usableSize: this.usableSize, sizePages: this.mirror.sizePages, readPage: pagesOf(this.mirror) };
+    const { usableSize, encoding } = headerOf(other);
+    if (encoding !== headerOf(this.mirror).encoding && previous.tables.length > 0) throw new WaggleError('HIVE_CORRUPT', 'the text encoding changed');
+    const after = { usableSize, sizePages: other.sizePages, readPage: pagesOf(other) };
+    try {
+      const rows = readSchemaRows({ ...after, root: 1, after: null }, encoding);
+      const schema = Schema.read(rows, { version: previous.catalog.version + 1, encoding, captured, previous });
+      return diffFormats(before, { ...after, schema }, encoding, spill);
+    } catch (error) {
+      if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
+      throw error;
+    }
+  }
+
   /** The changes that a set of pages makes. Small sets are staged in the mirror; a large one waits for `mirror.commitLarge`. */
   apply(set: PageSet): TransactionChanges {
     const changes = this.#diff.diff(set.pages, this.#imagesOf(set));
@@ -95,7 +116,7 @@ export class Replica {
   }
 
   /**
-   * Rows of a table in the order in which they stand, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
+   * Rows of a table in their order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
    * Null if the table is not captured. Throws PageCorruption and RecordError.
    */
   readRows(table: string, after: RowPlace | null, maxBytes: number): ReplicaRows | null {
@@ -118,14 +139,14 @@ export class Replica {
       return true;
     };
     const from = { root: entry.root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
-    const { clustering } = entry.table;
-    // A place of the other kind is one in a table that had this name before: its generation tells the asker so.
-    if (clustering === null) forEachRow({ ...from, after: after instanceof Uint8Array ? null : after }, take);
-    else {
-      const place = after instanceof Uint8Array ? Buffer.from(after) : null;
-      const { encoding } = this.schema.catalog;
-      const isBehind = place === null ? null : (record: Buffer): boolean => compareKeys(record, place, clustering.keyParts, encoding) <= 0;
-      for (const record of recordsOf({ ...from, isBehind })) if (!take(clusteredRowid(entry.table, record), record)) break;
+    const { withoutRowid } = entry.table;
+    // A place of the other kind is one of an earlier table of that name. Its reader sees by the generation that it is to start again.
+    if (withoutRowid === undefined) {
+      forEachRow({ ...from, after: after instanceof Uint8Array ? null : after }, take);
+    } else {
+      const compare = keyComparison(withoutRowid.key, this.schema.catalog.encoding);
+      const place = after instanceof Uint8Array ? Buffer.from(after.buffer, after.byteOffset, after.length) : null;
+      forEachIndexRow({ ...from, compare, after: place }, (record) => take(keyNumber(rowKey(entry.table, 0, record)), record));
     }
     return { rowids, records, done };
   }
@@ -208,6 +229,11 @@ const knownSchema = (rows: readonly SchemaRow[], known: Catalog): Schema => {
   if (!isSame) throw new WaggleError('STATE_CORRUPT', 'the mirror does not have the tables of the log');
   return schema;
 };
+
+const pagesOf =
+  (mirror: Mirror) =>
+  (page: number): Buffer =>
+    mirror.page(existing(page));
 
 const headerOf = (mirror: Mirror): DatabaseHeader => {
   const header = parseDatabaseHeader(mirror.page(1));

@@ -2,8 +2,8 @@
  * The captured tables at one version of the hive's schema, with where their trees begin. A new version is made when
  * sqlite_schema changed, or when rows of a table changed their rowid without a change to tell.
  */
+import { INDEX_TREE, TABLE_TREE, type TreeKinds } from '../sqlite/btree-page.ts';
 import type { Catalog, Table, TextEncoding } from '../change/table.ts';
-import { INDEX_TREE, TABLE_TREE, type TreeKind } from '../sqlite/btree-page.ts';
 import type { SchemaRow } from './schema-rows.ts';
 import { readTables, type RootedTable, type TableFilter } from './table-reader.ts';
 
@@ -14,12 +14,11 @@ export interface TrackedTable {
   readonly index: number;
   readonly root: number;
   readonly tree: number;
-  readonly kind: TreeKind;
+  readonly kinds: TreeKinds;
 }
 
 /** The tree of sqlite_schema itself. Tables have ids above. */
 export const SCHEMA_TREE = 1;
-export const SCHEMA_ROOT = { tree: SCHEMA_TREE, root: 1, kind: TABLE_TREE } as const;
 
 export class Schema {
   readonly catalog: Catalog;
@@ -47,8 +46,8 @@ export class Schema {
     const tables = rooted.map(({ table, root }, index) => {
       const known = previous?.byName.get(table.name);
       const generation = known === undefined || known.root !== root ? version : known.table.generation;
-      const kind = table.clustering === null ? TABLE_TREE : INDEX_TREE;
-      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++, kind };
+      const kinds = table.withoutRowid === undefined ? TABLE_TREE : INDEX_TREE;
+      return { table: { ...table, generation }, index, root, tree: known?.tree ?? nextTree++, kinds };
     });
     return new Schema({ version, encoding, tables: tables.map((entry) => entry.table) }, tables);
   }

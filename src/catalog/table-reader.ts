@@ -3,7 +3,8 @@
  * tell columns, keys, defaults and foreign keys. There is no SQL parser of ours.
  */
 import Database from 'better-sqlite3';
-import type { Affinity, Clustering, Column, Table, Value } from '../change/table.ts';
+import type { Affinity, Column, RecordLayout, Table, Value } from '../change/table.ts';
+import { type Collation, COLLATIONS } from '../sqlite/key-order.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { SchemaRow } from './schema-rows.ts';
 
@@ -23,6 +24,15 @@ interface TableListRow {
   readonly strict: 0 | 1;
 }
 
+/** A column of an index, as `PRAGMA index_xinfo` tells it. */
+interface IndexColumnRow {
+  readonly cid: number;
+  readonly desc: 0 | 1;
+  readonly coll: string;
+  /** 1: the rows stand in its order. */
+  readonly key: 0 | 1;
+}
+
 interface ColumnRow {
   readonly cid: number;
   readonly name: string;
@@ -37,7 +47,8 @@ interface ColumnRow {
 /**
  * The captured tables of a schema, in schema order. `generation` means nothing in any of them: the caller knows better. `known`: tables of
  * the schema before, which need not be asked for again where their definition is the same.
- * Throws CATALOG_UNREADABLE for a statement that SQLite refuses.
+ * Throws CATALOG_UNREADABLE for a statement that SQLite refuses and COLLATION_UNKNOWN for a WITHOUT ROWID table whose order only
+ * the application knows.
  */
 export const readTables = (rows: readonly SchemaRow[], captured: TableFilter, known: ReadonlyMap<string, Table> = new Map()): RootedTable[] => {
   const tables = rows.filter((row) => row.type === 'table' && row.sql !== null && !row.name.toLowerCase().startsWith('sqlite_'));
@@ -113,22 +124,22 @@ const load = (scratch: Database.Database, row: SchemaRow): void => {
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-const describe = (scratch: Database.Database, row: SchemaRow, entry: TableListRow): Table => {
-  const strict = entry.strict === 1;
+const describe = (scratch: Database.Database, row: SchemaRow, listed: TableListRow): Table => {
+  const strict = listed.strict === 1;
   const rows = (scratch.pragma(`main.table_xinfo(${quoted(row.name)})`) as ColumnRow[]).filter((column) => column.hidden !== 2);
   const columns = rows.map((column) => describeColumn(scratch, column, strict));
   const key = columns
     .map((column, index) => ({ ordinal: column.keyOrdinal, index }))
-    .filter(({ ordinal }) => ordinal > 0)
+    .filter((entry) => entry.ordinal > 0)
     .sort((a, b) => a.ordinal - b.ordinal)
-    .map(({ index }) => index);
+    .map((entry) => entry.index);
   const references = (scratch.pragma(`main.foreign_key_list(${quoted(row.name)})`) as { table: string }[]).map((fk) => fk.table);
   return {
     name: row.name,
     columns,
     key,
     rowidAlias: findRowidAlias(scratch, row.name, columns, key),
-    clustering: entry.wr === 1 ? readClustering(scratch, row.name, rows) : null,
+    ...(listed.wr === 1 ? { withoutRowid: describeLayout(scratch, row.name, rows) } : {}),
     strict,
     references: [...new Set(references)],
     sql: row.sql!,
@@ -146,15 +157,21 @@ const findRowidAlias = (scratch: Database.Database, name: string, columns: reado
   return indexes.some((index) => index.origin === 'pk') ? -1 : key[0]!;
 };
 
-/** The index that a WITHOUT ROWID table is tells the order of its records: key columns first, then all others. */
-const readClustering = (scratch: Database.Database, name: string, columns: readonly ColumnRow[]): Clustering => {
+/** A WITHOUT ROWID table is its primary key's index, which has all columns. */
+const describeLayout = (scratch: Database.Database, name: string, columns: readonly ColumnRow[]): RecordLayout => {
   const indexes = scratch.pragma(`main.index_list(${quoted(name)})`) as { name: string; origin: string }[];
-  const primary = indexes.find((index) => index.origin === 'pk')!.name;
-  const entries = scratch.pragma(`main.index_xinfo(${quoted(primary)})`) as { cid: number; desc: 0 | 1; coll: string; key: 0 | 1 }[];
+  const primary = indexes.find((index) => index.origin === 'pk')!;
+  const rows = scratch.pragma(`main.index_xinfo(${quoted(primary.name)})`) as IndexColumnRow[];
   return {
-    recordOrder: entries.map((entry) => columns.findIndex((column) => column.cid === entry.cid)),
-    keyParts: entries.filter((entry) => entry.key === 1).map((entry) => ({ collation: entry.coll, descending: entry.desc === 1 })),
+    fields: rows.map(({ cid }) => columns.findIndex((column) => column.cid === cid)),
+    key: rows.filter((row) => row.key === 1).map(({ coll, desc }) => ({ collation: knownCollation(name, coll), descending: desc === 1 })),
   };
+};
+
+const knownCollation = (table: string, name: string): Collation => {
+  const known = COLLATIONS.find((collation) => collation === name.toUpperCase());
+  if (known !== undefined) return known;
+  throw new WaggleError('COLLATION_UNKNOWN', `table "${table}" is WITHOUT ROWID in the order of the collation "${name}", which SQLite does not have`);
 };
 
 const describeColumn = (scratch: Database.Database, column: ColumnRow, strict: boolean): Column => {

@@ -1,8 +1,7 @@
 /** A row as the SQLite record it is, decoded when somebody asks. */
-import { keyPrefix } from '../sqlite/key-order.ts';
 import { decodeRecord } from '../sqlite/record.ts';
 import { canonicalInteger } from '../sqlite/varint.ts';
-import type { Clustering, Column, Rowid, RowPlace, Table, TextEncoding, Value } from './table.ts';
+import type { Rowid, Table, TextEncoding, Value } from './table.ts';
 
 export class Row {
   readonly table: Table;
@@ -18,20 +17,15 @@ export class Row {
     this.#encoding = encoding;
   }
 
-  get place(): RowPlace {
-    const { clustering } = this.table;
-    return clustering === null ? this.rowid : keyPrefix(this.record, clustering.keyParts.length);
-  }
-
   /**
    * Values in the order of `table.columns`. Short records take the columns' defaults, the rowid alias takes the rowid,
    * REAL columns give numbers also where the record holds an integer (SQLite stores 1.0 that way). BLOBs are views of
    * `record`. Decodes at each call; throws a RecordError on a record that contradicts itself.
    */
   values(integers: 'number' | 'bigint' = 'number'): Value[] {
-    const { columns, rowidAlias, clustering } = this.table;
+    const { columns, rowidAlias, withoutRowid } = this.table;
     let values: Value[] = decodeRecord(this.record, { encoding: this.#encoding, integers });
-    if (clustering !== null) values = inDeclarationOrder(values, clustering, columns, integers);
+    if (withoutRowid !== undefined) values = inColumnOrder(values, this.table, withoutRowid.fields, integers);
     if (values.length > columns.length) values.length = columns.length;
     for (let index = 0; index < columns.length; index += 1) {
       const column = columns[index]!;
@@ -43,10 +37,10 @@ export class Row {
   }
 }
 
-const inDeclarationOrder = (stored: Value[], { recordOrder }: Clustering, columns: readonly Column[], integers: 'number' | 'bigint'): Value[] => {
-  const values = columns.map(({ defaultValue }) => defaultAs(defaultValue, integers));
-  for (let index = 0; index < recordOrder.length && index < stored.length; index += 1) values[recordOrder[index]!] = stored[index]!;
-  return values;
+const inColumnOrder = (values: readonly Value[], { columns }: Table, fields: readonly number[], integers: 'number' | 'bigint'): Value[] => {
+  const ordered: Value[] = columns.map((column) => defaultAs(column.defaultValue, integers));
+  for (let field = 0; field < fields.length && field < values.length; field += 1) ordered[fields[field]!] = values[field]!;
+  return ordered;
 };
 
 const defaultAs = (value: Value, integers: 'number' | 'bigint'): Value =>

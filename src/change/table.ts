@@ -2,7 +2,7 @@
  * Tables as SQLite itself describes them, at one version of the schema. Plain data: `src/catalog` makes it,
  * the log stores it beside the changes, sinks map it.
  */
-import type { KeyPart } from '../sqlite/key-order.ts';
+import type { KeyField } from '../sqlite/key-order.ts';
 
 /**
  * A value of a row. INTEGER is a number when it is a safe integer, else a bigint (or always a bigint where a
@@ -11,13 +11,10 @@ import type { KeyPart } from '../sqlite/key-order.ts';
 export type Value = null | number | bigint | string | Uint8Array;
 
 /**
- * A rowid: a number when it is a safe integer, else a bigint. Canonical, so `===` compares. A row of a WITHOUT ROWID table has a hash
- * of its key in its place, which tells two keys apart that read the same (invalid text).
+ * A rowid: a number when it is a safe integer, else a bigint. Canonical, so `===` compares. A row of a WITHOUT ROWID table has none;
+ * a number made of its key's bytes stands in its place (`keyNumber`).
  */
 export type Rowid = number | bigint;
-
-/** Where a row stands in its table: its rowid, or in a WITHOUT ROWID table its key as a record. */
-export type RowPlace = Rowid | Uint8Array;
 
 /** Column affinity (https://sqlite.org/datatype3.html#type_affinity). */
 export type Affinity = 'INTEGER' | 'TEXT' | 'BLOB' | 'REAL' | 'NUMERIC';
@@ -40,24 +37,16 @@ export interface Column {
   readonly generated: boolean;
 }
 
-/** How the rows of a WITHOUT ROWID table stand in its b-tree (https://sqlite.org/withoutrowid.html). */
-export interface Clustering {
-  /** The i-th value of a record is that of the column with this index: key columns first. A column may come twice. */
-  readonly recordOrder: readonly number[];
-  /** How records sort, by as many of their first values. */
-  readonly keyParts: readonly KeyPart[];
-}
-
 export interface Table {
   readonly name: string;
-  /** Columns in declaration order. Virtual generated columns are not listed: no record holds them. */
+  /** Columns in declaration order, which is record order. Virtual generated columns are not listed: no record holds them. */
   readonly columns: readonly Column[];
   /** Indexes into `columns` of the declared PRIMARY KEY, in key order; empty: the key is the rowid. */
   readonly key: readonly number[];
   /** Index of the column that is an alias of the rowid (INTEGER PRIMARY KEY), or -1. */
   readonly rowidAlias: number;
-  /** Of a WITHOUT ROWID table; null: records are in declaration order and have a rowid. */
-  readonly clustering: Clustering | null;
+  /** Present on WITHOUT ROWID tables only: their records hold the columns in another order, and stand in the order of the key. */
+  readonly withoutRowid?: RecordLayout;
   readonly strict: boolean;
   /** Names of the tables that its foreign keys refer to. */
   readonly references: readonly string[];
@@ -69,6 +58,19 @@ export interface Table {
    */
   readonly generation: number;
 }
+
+/** How the records of a WITHOUT ROWID table are laid out: the key's fields first, then the other columns. */
+export interface RecordLayout {
+  /** For each field of a record the index into `columns`. A column that is in the key under two collations comes twice. */
+  readonly fields: readonly number[];
+  /** Order of the first fields, which are the key. */
+  readonly key: readonly KeyField[];
+}
+
+/**
+ * Where a row stands in its table's order: its rowid or, in a WITHOUT ROWID table, a record that begins with its key.
+ */
+export type RowPlace = Rowid | Uint8Array;
 
 /** All captured tables at one version of the schema. */
 export interface Catalog {

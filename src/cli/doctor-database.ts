@@ -1,15 +1,22 @@
 /** What SQLite tells about a hive: its tables, and what of them cannot be captured. */
 import { existsSync } from 'node:fs';
 import Database from 'better-sqlite3';
+import { COLLATIONS } from '../sqlite/key-order.ts';
 import { systemErrorCode } from '../support/errors.ts';
 import type { Finding } from './doctor-file.ts';
 
 interface TableRow {
   readonly name: string;
   readonly type: 'table' | 'virtual' | 'shadow' | 'view';
-  /** 1: WITHOUT ROWID. */
-  readonly wr: 0 | 1;
+  /** A collation that SQLite does not have, in whose order the rows of a WITHOUT ROWID table stand; null: none. */
+  readonly unknownCollation: string | null;
 }
+
+const TABLES = `
+  SELECT name, type,
+    (SELECT coll FROM pragma_index_list(t.name) i, pragma_index_xinfo(i.name) x
+     WHERE t.wr = 1 AND i.origin = 'pk' AND x.key = 1 AND upper(coll) NOT IN (${COLLATIONS.map((name) => `'${name}'`).join()})) AS unknownCollation
+  FROM pragma_table_list t WHERE schema = 'main' AND type <> 'view' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'`;
 
 /**
  * Opens the hive for an instant; this process has no other connection to it whose locks the close could drop. Writes
@@ -20,12 +27,7 @@ export const examineDatabase = (hive: string): Finding[] => {
   let database: Database.Database | null = null;
   try {
     database = new Database(hive, { readonly: existsSync(`${hive}-wal`), fileMustExist: true, timeout: 1000 });
-    const tables = database
-      .prepare<[], TableRow>(
-        "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' AND type <> 'view' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
-      )
-      .all();
-    return tableFindings(tables);
+    return tableFindings(database.prepare<[], TableRow>(TABLES).all());
   } catch (error) {
     const code = systemErrorCode(error) ?? '';
     const text = error instanceof Error ? error.message : String(error);
@@ -59,6 +61,15 @@ const tableFindings = (tables: readonly TableRow[]): Finding[] => {
       ? { kind: 'note', text: 'no tables yet: they are captured as they are created' }
       : { kind: 'ok', text: `${plain.length} ${plain.length === 1 ? 'table' : 'tables'}` },
   ];
+  const unknown = plain.filter((table) => table.unknownCollation !== null);
+  if (unknown.length > 0) {
+    findings.push({
+      kind: 'problem',
+      code: 'COLLATION_UNKNOWN',
+      text: `WITHOUT ROWID in the order of a collation that only the application has: ${names(unknown)}`,
+      mend: 'Exclude them: tables: { exclude: [...] }',
+    });
+  }
   const virtual = tables.filter((table) => table.type === 'virtual');
   if (virtual.length > 0)
     findings.push({ kind: 'note', text: `virtual tables are not captured, what they compute stays in the hive: ${names(virtual)}` });

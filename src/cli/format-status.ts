@@ -1,5 +1,6 @@
 /** The status for people. */
 import type { SinkStatus } from '../pipeline/sink-status.ts';
+import { formatDuration, formatSize } from '../support/units.ts';
 import type { Status } from './status.ts';
 
 export const formatStatus = (status: Status, nowMs: number): string => {
@@ -7,6 +8,7 @@ export const formatStatus = (status: Status, nowMs: number): string => {
   const lines = [
     ['daemon', daemon],
     ['capture', captureText(status, nowMs)],
+    ...keeperLines(status, nowMs),
     ['hive', status.hive],
     ['state', status.state],
     ['position', status.position ?? 'none yet'],
@@ -23,6 +25,30 @@ const captureText = ({ capture, running }: Status, nowMs: number): string => {
   const { state, error } = capture;
   const text = error === null ? state : `${state}: ${error.code} ${error.message}, ${secondsAgo(error.atMs, nowMs)}; ${error.hint}`;
   return !running && (state === 'running' || state === 'waiting') ? `ended with the daemon; it was ${text}` : text;
+};
+
+const keeperLines = (status: Status, nowMs: number): string[][] => {
+  const { keeper } = status;
+  if (keeper === null) return [['keeper', silentKeeper(status)]];
+  const { pid, startedAtMs, attached, patienceLeftMs, undrainedFrames, spool, stats, generation, lastFrame } = keeper;
+  const since = formatDuration(nowMs - startedAtMs);
+  const alone = patienceLeftMs === null ? '' : `, alone: lets go of the hive in ${formatDuration(patienceLeftMs)}`;
+  const barriers =
+    stats.barriers === 0
+      ? 'no barrier'
+      : `${stats.barriers} barriers (${(stats.barrierMsTotal / stats.barriers).toFixed(1)} ms each, ${stats.barrierMsMax.toFixed(1)} ms the longest)`;
+  return [
+    ['keeper', `running (pid ${pid}) for ${since}${attached ? '' : alone}`],
+    ['', `at frame ${lastFrame} of its WAL generation ${generation}, ${undrainedFrames} frames not taken yet`],
+    ['', `spool ${formatSize(spool.bytes)} of ${formatSize(spool.limitBytes)}; ${stats.handOvers} hand-overs, ${barriers}`],
+  ];
+};
+
+/** One that does not answer: it ends with its daemon, or speaks another version. */
+const silentKeeper = ({ paused, keeperRuns, keeperError, running }: Status): string => {
+  if (keeperError !== null) return keeperError;
+  if (!keeperRuns) return paused ? 'paused' : 'not running';
+  return running ? 'ends with the daemon' : 'of another version: the next daemon replaces it';
 };
 
 const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {

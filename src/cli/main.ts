@@ -5,8 +5,10 @@ import { VERSION } from '../support/version.ts';
 import { doctorCommand } from './doctor.ts';
 import { reportError } from './report-error.ts';
 import { initCommand } from './init.ts';
+import { pauseCommand, resumeCommand } from './pause.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
+import { stopCommand } from './stop.ts';
 import { tailCommand } from './tail.ts';
 
 const EXAMPLES = `
@@ -15,6 +17,7 @@ Examples:
   $ waggle tail app.sqlite --snapshot | jq .after          existing rows first, as JSON lines
   $ waggle init && waggle run                              write waggle.yaml, then start the daemon
   $ waggle status                                          what the daemon has done, whether it runs or not
+  $ waggle stop --all                                      end the daemon, and the keeper that outlives it
   $ waggle doctor app.sqlite                               what would hinder capture, and the mend
 
 Exit status: 0 the orderly end (also after Ctrl-C), 1 something failed, 2 a wrong command line or configuration.`;
@@ -27,7 +30,17 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     .helpCommand(false)
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true);
-  for (const command of [runCommand(), tailCommand(), initCommand(), statusCommand(), doctorCommand()]) program.addCommand(command);
+  for (const command of [
+    runCommand(),
+    stopCommand(),
+    tailCommand(),
+    initCommand(),
+    statusCommand(),
+    pauseCommand(),
+    resumeCommand(),
+    doctorCommand(),
+  ])
+    program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     // Usage errors are reported below, in the form of all errors.
     command.exitOverride().configureOutput({ writeErr: () => {} });

@@ -44,6 +44,7 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
   onGap: config.onGap,
   tables: config.tables,
   maxWalBytes: config.maxWalBytes,
+  keeper: config.keeper,
   retention: { maxAgeMs: config.retention.maxAgeMs, maxBytes: config.retention.maxBytes },
   forceRetention: config.retention.force,
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),

@@ -1,18 +1,20 @@
 /** `waggle status`: what a daemon has done, read from its state directory, whether it runs or not. */
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Command } from 'commander';
-import { loadConfig } from '../config/load-config.ts';
+import { isPaused } from '../capture/pause-flag.ts';
+import { readKeeperStatus } from '../keeper/keeper-connection.ts';
+import { type KeeperStatus, LOCK_NAME } from '../keeper/protocol.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
 import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
+import { FileLock } from '../support/file-lock.ts';
 import { StateLock } from '../support/state-lock.ts';
 import { formatStatus } from './format-status.ts';
+import { spoolOf, stateOf, type StateOptions, withStateOptions } from './state-option.ts';
 
-interface StatusOptions {
-  readonly config: string;
-  readonly state?: string;
+interface StatusOptions extends StateOptions {
   readonly json?: boolean;
 }
 
@@ -30,27 +32,33 @@ export interface Status {
   readonly tables: number;
   /** As the daemon last saved it: a killed one could not say that it ended. Null: nothing was told yet. */
   readonly capture: CaptureStatus | null;
+  /** `waggle pause` was called. */
+  readonly paused: boolean;
+  /** As the keeper tells it; null: none does (one that ends with its daemon never does). */
+  readonly keeper: KeeperStatus | null;
+  /** Any keeper has the state directory, also one that tells nothing. */
+  readonly keeperRuns: boolean;
+  /** Why it tells nothing, if it should. */
+  readonly keeperError: string | null;
   readonly sinks: readonly SinkStatus[];
 }
 
 export const statusCommand = (): Command =>
-  new Command('status')
-    .description('Position, head of the log, and each sink: state, checkpoint, lag, last error. The daemon may run or not.')
-    .option('-c, --config <file>', 'the configuration', 'waggle.yaml')
-    .option('--state <dir>', 'the state directory, instead of that of a configuration')
+  withStateOptions(new Command('status'))
+    .description('Position, head of the log, the keeper, and each sink: state, checkpoint, lag, last error. The daemon may run or not.')
     .option('--json', 'as JSON')
-    .option('--verbose', 'show the trace of an error')
     .action(status);
 
-const status = (options: StatusOptions): void => {
-  const state = options.state === undefined ? loadConfig(options.config).state : resolve(options.state);
-  const found = readStatus(state);
+const status = async (options: StatusOptions): Promise<void> => {
+  const state = stateOf(options);
+  const found = await readStatus(state);
   process.stdout.write(options.json === true ? `${JSON.stringify(found, null, 2)}\n` : `${formatStatus(found, Date.now())}\n`);
 };
 
-const readStatus = (state: string): Status => {
+const readStatus = async (state: string): Promise<Status> => {
   if (!existsSync(join(state, 'log.db'))) throw new WaggleError('STATE_MISSING', `there is no log in ${state}`);
   const holder = StateLock.holder(state);
+  const { keeper, keeperError } = await readKeeper(state);
   using reader = LogReader.open(join(state, 'log.db'));
   const info = reader.info();
   const position = info.state?.position;
@@ -64,8 +72,23 @@ const readStatus = (state: string): Status => {
     head: info.head,
     firstSeq: info.firstSeq,
     tables: info.catalog?.tables.length ?? 0,
+    paused: isPaused(state),
+    keeper,
+    keeperError,
+    keeperRuns: keeper !== null || FileLock.isHeld(join(spoolOf(state), LOCK_NAME)),
     ...readStore(state, reader),
   };
+};
+
+const ANSWER_MS = 3000;
+
+/** A keeper that hangs (SIGSTOP) must not hide the rest. */
+const readKeeper = async (state: string): Promise<Pick<Status, 'keeper' | 'keeperError'>> => {
+  try {
+    return { keeper: await readKeeperStatus(spoolOf(state), ANSWER_MS), keeperError: null };
+  } catch (error) {
+    return { keeper: null, keeperError: error instanceof Error ? error.message : String(error) };
+  }
 };
 
 /** As the daemon last saved it, the sinks with the lag as of now: the log may have grown, or the daemon may be gone. */

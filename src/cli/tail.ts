@@ -45,6 +45,8 @@ One line on stderr says when capture is ready.`,
     )
     .action(tail);
 
+/** It ends with the command. */
+const KEEPER = { outlive: false, spoolBytes: 1e9, patienceMs: 0 };
 /** A log that only this command reads needs to keep little. */
 const RETENTION = { maxAgeMs: 3_600_000, maxBytes: 256_000_000 };
 
@@ -65,6 +67,7 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
       onGap: 'snapshot',
       tables: { include: options.tables === undefined ? null : splitNames(options.tables), exclude: [] },
       maxWalBytes: 16_000_000,
+      keeper: KEEPER,
       retention: RETENTION,
       forceRetention: false,
       sinks: [

@@ -27,6 +27,7 @@ export const resolveConfig = (source: ConfigSource, raw: RawConfig, sinks: reado
     onGap: raw.on_gap,
     tables: { include: raw.tables.include ?? null, exclude: raw.tables.exclude ?? [] },
     maxWalBytes: parseSize(raw.capture.max_wal),
+    keeper: { outlive: raw.keeper.outlive, spoolBytes: parseSize(raw.keeper.spool), patienceMs: parseDuration(raw.keeper.patience) },
     retention: { maxAgeMs: parseDuration(raw.retention.age), maxBytes: parseSize(raw.retention.size), force: raw.retention.force },
     sinks: sinks.map((sink) => resolveSink(sink, directory)),
     log: raw.log,

@@ -58,6 +58,15 @@ export const configSchema = z.strictObject({
       max_wal: size().default('16MB').describe("Above this size of the hive's WAL a writer without pauses is held for some milliseconds."),
     })
     .prefault({}),
+  keeper: z
+    .strictObject({
+      outlive: z.boolean().default(true).describe('The keeper goes on while the daemon is down, so that every transaction is found one by one.'),
+      spool: size()
+        .default('1GB')
+        .describe('So much of what nobody has taken yet is copied aside at most; beyond it the keeper lets go of the hive.'),
+      patience: duration().default('24h').describe('So long the keeper goes on without a daemon; then it lets go of the hive.'),
+    })
+    .prefault({}),
   retention: z
     .strictObject({
       age: duration().default('1d').describe('How long changes stay in the log at least.'),

@@ -1,14 +1,30 @@
 /** What became of a table's columns between two versions of the schema, and whether a row says the same under both. */
-import { isDeepStrictEqual } from 'node:util';
 import { Row } from '../change/row.ts';
+import type { KeyField } from '../sqlite/key-order.ts';
 import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
 
 /** The row format is the same: records can be compared as bytes. */
 export const sameColumns = (before: Table, after: Table): boolean =>
   before.columns.length === after.columns.length &&
   before.rowidAlias === after.rowidAlias &&
-  sameClustering(before, after) &&
+  sameLayout(before, after) &&
   before.columns.every((column, index) => column.name === after.columns[index]!.name && sameContent(column, after.columns[index]!));
+
+/** The fields of a record are the same columns, in the same order. */
+const sameLayout = ({ withoutRowid: before }: Table, { withoutRowid: after }: Table): boolean =>
+  before === after ||
+  (before !== undefined &&
+    after !== undefined &&
+    before.fields.length === after.fields.length &&
+    before.fields.every((column, field) => column === after.fields[field]));
+
+/** Rows stand in the same order: by rowid, or by the same key under the same collations. */
+const sameOrder = ({ withoutRowid: before }: Table, { withoutRowid: after }: Table): boolean => {
+  if (before === undefined || after === undefined) return before === after;
+  const isSame = (field: KeyField, index: number): boolean =>
+    field.collation === after.key[index]!.collation && field.descending === after.key[index]!.descending;
+  return before.key.length === after.key.length && before.key.every(isSame);
+};
 
 /**
  * For each new column the place of its old self, or -1. Columns keep their identity by name; where the columns are the same
@@ -30,19 +46,16 @@ export const matchColumns = (before: Table, after: Table): number[] => {
 export const onlyRenamed = (before: Table, after: Table): boolean =>
   before.columns.length === after.columns.length &&
   before.rowidAlias === after.rowidAlias &&
-  sameClustering(before, after) &&
+  sameLayout(before, after) &&
   matchColumns(before, after).every((old, index) => old === index);
 
-/** Rows are still told apart by the same columns and stand in the same order. If not, the table is another one that took the name. */
+/** Rows are still told apart by the same columns, and stand in the same order. If not, the table is another one that took the name. */
 export const sameKey = (before: Table, after: Table): boolean => {
+  if (!sameOrder(before, after)) return false;
   if (before.key.length !== after.key.length || (before.rowidAlias === -1) !== (after.rowidAlias === -1)) return false;
-  if (!isDeepStrictEqual(before.clustering?.keyParts, after.clustering?.keyParts)) return false;
   const places = matchColumns(before, after);
   return after.key.every((column, ordinal) => places[column] === before.key[ordinal]);
 };
-
-/** The i-th value of a record is that of the same column. */
-const sameClustering = (before: Table, after: Table): boolean => isDeepStrictEqual(before.clustering, after.clustering);
 
 const sameContent = (a: Column, b: Column): boolean =>
   a.affinity === b.affinity && a.keyOrdinal === b.keyOrdinal && a.generated === b.generated && sameValue(a.defaultValue, b.defaultValue);

@@ -1,8 +1,6 @@
 /** Identity of a row by its declared key, straight from record bytes: two records have the same key if the texts are equal. */
-import { crc32 } from 'node:zlib';
 import type { Rowid, Table } from '../change/table.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
-import { keyPrefix } from '../sqlite/key-order.ts';
 import { serialTypeLength } from '../sqlite/record.ts';
 import { readVarint, varintEnd } from '../sqlite/varint.ts';
 
@@ -16,13 +14,13 @@ export const rowKey = (table: Table, rowid: Rowid, record: Buffer): string => {
   let header = varintEnd;
   let body = headerSize;
   let left = table.key.length;
+  const fields = table.withoutRowid?.fields;
   const parts: string[] = [];
-  const recordOrder = table.clustering?.recordOrder;
-  for (let column = 0; header < headerSize && left > 0; column += 1) {
+  for (let field = 0; header < headerSize && left > 0; field += 1) {
     const serialType = readVarint(record, header);
     header = varintEnd;
     const length = serialTypeLength(serialType);
-    const place = table.key.indexOf(recordOrder === undefined ? column : recordOrder[column]!);
+    const place = table.key.indexOf(fields === undefined ? field : fields[field]!);
     if (place !== -1 && parts[place] === undefined) {
       if (body + length > record.length) throw new PageCorruption('record value ends behind the record');
       parts[place] = serialType === 0 ? `n${rowid}` : keyPart(record, serialType, body, length);
@@ -43,8 +41,18 @@ const keyPart = (record: Buffer, serialType: number, offset: number, length: num
   return `${(serialType & 1) === 0 ? 'b' : 't'}${length}:${record.toString('latin1', offset, offset + length)}`;
 };
 
-/** What stands in place of a rowid where there is none: 53 bits of the key's bytes. */
-export const clusteredRowid = (table: Table, record: Buffer): number => {
-  const key = keyPrefix(record, table.clustering!.keyParts.length);
-  return (crc32(key, 1) & 0x1fffff) * 4294967296 + crc32(key);
+/**
+ * A number of up to 53 bits that stands where a rowid stands, for a row of a WITHOUT ROWID table. Of two keys that read the same as
+ * JSON (text that is not valid UTF-8, a BLOB beside text) it tells which is which; nothing else rests on it.
+ */
+export const keyNumber = (key: string): number => {
+  // FNV-1a, twice, from two beginnings.
+  let low = 0x811c9dc5;
+  let high = 0x9747b28c;
+  for (let index = 0; index < key.length; index += 1) {
+    const code = key.charCodeAt(index);
+    low = Math.imul(low ^ code, 0x01000193);
+    high = Math.imul(high ^ code, 0x01000193);
+  }
+  return (high & 0x1fffff) * 4294967296 + (low >>> 0);
 };

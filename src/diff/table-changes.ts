@@ -12,8 +12,7 @@ import { ChangeWriter, type PartSpill, RawChange } from '../change/change-codec.
 import type { Rowid, Table } from '../change/table.ts';
 import { checkRecord } from '../sqlite/record.ts';
 import type { RowVisitor } from './leaf-merge.ts';
-import type { RecordVisitor } from './index-merge.ts';
-import { clusteredRowid, rowKey } from './row-key.ts';
+import { keyNumber, rowKey } from './row-key.ts';
 
 export interface TableChangesOptions {
   /** Index in the new catalog. */
@@ -68,34 +67,28 @@ export class TableChanges implements RowVisitor {
 
   created(rowid: Rowid, record: Buffer): void {
     checkRecord(record);
-    this.#upserts.create(this.#index, rowid, record);
+    this.#upserts.create(this.#index, this.#rowidOf(this.#table, rowid, record), record);
   }
 
   deleted(rowid: Rowid, record: Buffer): void {
     checkRecord(record);
-    this.#deletes.delete(this.#index, rowid, record, false);
+    this.#deletes.delete(this.#index, this.#rowidOf(this.#previous, rowid, record), record, false);
   }
 
   updated(rowid: Rowid, before: Buffer, after: Buffer): void {
     checkRecord(before);
     checkRecord(after);
     if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.#table, rowid, after)) {
-      this.#deletes.delete(this.#index, rowid, before, false);
-      this.#upserts.create(this.#index, rowid, after);
+      this.#deletes.delete(this.#index, this.#rowidOf(this.#previous, rowid, before), before, false);
+      this.#upserts.create(this.#index, this.#rowidOf(this.#table, rowid, after), after);
     } else if (this.#sameRow === null || !this.#sameRow(rowid, before, after)) {
-      this.#upserts.update(this.#index, { rowid, oldRowid: rowid, before, after });
+      const same = this.#rowidOf(this.#table, rowid, after);
+      this.#upserts.update(this.#index, { rowid: same, oldRowid: same, before, after });
     }
   }
 
-  /** For a WITHOUT ROWID table, whose rows have a hash of their key in place of a rowid. */
-  ofRecords(): RecordVisitor & { updated(before: Buffer, after: Buffer): void } {
-    const now = this.#table;
-    const old = this.#previous;
-    return {
-      created: (record) => this.created(clusteredRowid(now, record), record),
-      deleted: (record) => this.deleted(clusteredRowid(old, record), record),
-      updated: (before, after) => this.updated(clusteredRowid(now, after), before, after),
-    };
+  #rowidOf(table: Table, rowid: Rowid, record: Buffer): Rowid {
+    return table.withoutRowid === undefined ? rowid : keyNumber(rowKey(table, 0, record));
   }
 
   /** Both lanes, joined by key. Call once, when all rows were visited. */

@@ -11,22 +11,22 @@
  */
 import { ChangeWriter, type PartSpill } from '../change/change-codec.ts';
 import type { TextEncoding } from '../change/table.ts';
-import { Schema, SCHEMA_ROOT, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
+import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
-import { type MappedTree, type PageMap, PageMapEdit } from '../mirror/page-map.ts';
+import { type PageMap, PageMapEdit, schemaTree, type TreeToAdd } from '../mirror/page-map.ts';
 import { PageCorruption } from '../sqlite/btree-page.ts';
-import { compareKeys } from '../sqlite/key-order.ts';
+import { type CompareKeys, keyComparison } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
-import { IndexMerge, type RecordVisitor } from './index-merge.ts';
+import { KeyMerge } from './key-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
 import { PagesByTree } from './pages-by-tree.ts';
 import { TableChanges, type TableChangesOptions } from './table-changes.ts';
-import { MembershipFinder, type TreeMembership } from './tree-membership.ts';
-import { forEachRow, leavesOf, recordsOf, type RowsFrom } from './tree-scan.ts';
+import { MembershipFinder } from './tree-membership.ts';
+import { forEachRow, leavesOf, type RowsFrom } from './tree-scan.ts';
 
 /** Valid until the next comparison. */
 export interface TransactionChanges {
@@ -61,7 +61,6 @@ export class TransactionDiff {
   readonly #edit = new PageMapEdit();
   readonly #membership: MembershipFinder;
   readonly #merge: LeafMerge;
-  readonly #indexMerge: IndexMerge;
   readonly #tables: TableChanges[] = [];
   #tablesUsed = 0;
   readonly #changes = new ChangeWriter();
@@ -75,7 +74,6 @@ export class TransactionDiff {
     this.#captured = captured;
     this.#membership = new MembershipFinder(map);
     this.#merge = new LeafMerge(usableSize);
-    this.#indexMerge = new IndexMerge(usableSize);
   }
 
   get schema(): Schema {
@@ -130,7 +128,7 @@ export class TransactionDiff {
   #diffTables({ previous, schema, images }: { previous: Schema; schema: Schema; images: PageImages }): TransactionChanges {
     const rewritten: TrackedTable[] = [];
     const found: TableChanges[] = [];
-    const dropped = schema === previous ? [] : previous.tables.filter((entry) => isGone(entry, schema));
+    const dropped = schema === previous ? [] : goneTables(previous, schema);
     for (const entry of schema.tables) {
       const known = previous.byName.get(entry.table.name);
       const old = known === undefined || dropped.includes(known) ? undefined : known;
@@ -154,14 +152,8 @@ export class TransactionDiff {
     rewritten: readonly TrackedTable[];
     images: PageImages;
   }): TransactionChanges {
-    const { previous, found, dropped, rewritten, images } = parts;
-    let { schema } = parts;
-    if (schema !== previous) writeSchemaChanges(previous, schema, dropped, this.#changes);
-    const changes = writeRowChanges(schema, found, this.#changes);
-    if (found.some((table) => table.movedSilently)) {
-      const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
-      schema = schema === previous ? schema.withMoved(moved) : markMoved(schema, moved);
-    }
+    const { previous, dropped, rewritten, images } = parts;
+    const { changes, schema } = writeChanges({ ...parts, into: this.#changes });
     this.#moveMap(dropped, rewritten, images);
     this.#schema = schema;
     return { changes, previous, schema };
@@ -173,7 +165,7 @@ export class TransactionDiff {
     return guarded('sqlite_schema', () => {
       let any = false;
       const note = (): void => void (any = true);
-      this.#mergePages(SCHEMA_ROOT, { pages, images, visitor: { created: note, updated: note, deleted: note } });
+      this.#mergePages({ of: schemaTree(SCHEMA_TREE), order: null, pages, images, visitor: { created: note, updated: note, deleted: note } });
       return any ? this.#readSchema(images) : previous;
     });
   }
@@ -197,10 +189,7 @@ export class TransactionDiff {
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
     const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
-    guarded(entry.table.name, () => {
-      if (entry.table.clustering === null) this.#mergePages(entry, { pages, images, visitor });
-      else this.#mergeIndexPages(entry, { pages, images, visitor: visitor.ofRecords() });
-    });
+    guarded(entry.table.name, () => this.#mergePages({ of: entry, order: this.#orderOf(entry), pages, images, visitor }));
     return visitor;
   }
 
@@ -211,30 +200,21 @@ export class TransactionDiff {
     return this.#tables[this.#tablesUsed++]!;
   }
 
-  /** Notes which pages left and joined the tree. */
-  #findMembership(entry: MappedTree, pages: readonly number[], images: PageImages): TreeMembership {
-    const membership = this.#membership.find(entry, pages, images);
-    // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
-    for (const page of membership.removed) this.#edit.clear(page);
-    for (const page of membership.added) this.#edit.claim(page, entry.tree, 0);
-    return membership;
+  /** The order in which the rows of a WITHOUT ROWID table stand; null: by rowid. */
+  #orderOf({ table }: TrackedTable): CompareKeys | null {
+    return table.withoutRowid === undefined ? null : keyComparison(table.withoutRowid.key, this.#encoding);
   }
 
-  /** Of a WITHOUT ROWID table. */
-  #mergeIndexPages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RecordVisitor }): void {
-    const { touchedChains, oldLeaves, newLeaves, removed } = this.#findMembership(entry, pages, images);
-    const merge = this.#indexMerge.begin({ tree: entry.tree, images, edit: this.#edit, touchedChains, visitor });
-    merge.merge(oldLeaves, newLeaves);
-    if (touchedChains.size === 0) return;
-    const taken = new Set([...oldLeaves, ...newLeaves, ...removed]);
-    for (const page of touchedChains.keys()) if (!taken.has(page)) merge.compareTouched(page);
-  }
-
-  #mergePages(entry: MappedTree, { pages, images, visitor }: { pages: readonly number[]; images: PageImages; visitor: RowVisitor }): void {
-    const { tree } = entry;
+  #mergePages(options: { of: TreeToAdd; order: CompareKeys | null; pages: number[]; images: PageImages; visitor: RowVisitor }): void {
+    const { of, order, pages, images, visitor } = options;
+    const { tree } = of;
     const edit = this.#edit;
-    const { touchedChains, oldLeaves, newLeaves, removed, inPlace } = this.#findMembership(entry, pages, images);
-    const merge = this.#merge.begin({ tree, images, edit, touchedChains, visitor, pairs: 'changed' });
+    const { touchedChains, oldLeaves, newLeaves, removed, added, inPlace } = this.#membership.find(of, pages, images);
+    const merging = { tree, images, edit, touchedChains, visitor, pairs: 'changed' as const };
+    const merge = order === null ? this.#merge.begin(merging) : new KeyMerge({ ...merging, usableSize: this.#usableSize, compare: order });
+    // Clears go first, so that a claim of the same page (a leaf that became an overflow page) wins.
+    for (const page of removed) edit.clear(page);
+    for (const page of added) edit.claim(page, tree, 0);
     if (inPlace) for (const leaf of oldLeaves) merge.compareInPlace(leaf);
     else merge.merge(oldLeaves, newLeaves);
     if (touchedChains.size === 0) return;
@@ -250,8 +230,10 @@ export class TransactionDiff {
       : rowComparison(before, now.table, this.#encoding);
     const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
-      if (now.table.clustering !== null) {
-        this.#compareRecords(old, now, images, visitor);
+      const compare = this.#orderOf(now);
+      if (compare !== null) {
+        const merging = { tree: now.tree, images, edit: new PageMapEdit(), touchedChains: new Map(), visitor, pairs: 'all' as const };
+        new KeyMerge({ ...merging, usableSize: this.#usableSize, compare }).mergeTrees(old?.root ?? null, now.root);
         return;
       }
       const oldLeaves = old === undefined ? [] : leavesOf(old.root, images.oldSizePages, (page) => images.oldPage(page));
@@ -261,28 +243,6 @@ export class TransactionDiff {
       merge.mergeOrdered(oldLeaves, newLeaves);
     });
     return visitor;
-  }
-
-  /** Both sides stand in the same order: `isGone` saw to that. */
-  #compareRecords(old: TrackedTable | undefined, now: TrackedTable, images: PageImages, changes: TableChanges): void {
-    const usableSize = this.#usableSize;
-    const { keyParts } = now.table.clustering!;
-    const visitor = changes.ofRecords();
-    const before =
-      old === undefined
-        ? null
-        : recordsOf({ root: old.root, usableSize, sizePages: images.oldSizePages, readPage: (page) => images.oldPage(page), isBehind: null });
-    const after = recordsOf({ root: now.root, usableSize, sizePages: images.newSizePages, readPage: (page) => images.newPage(page), isBehind: null });
-    let a = before?.next().value ?? null;
-    let b = after.next().value ?? null;
-    while (a !== null || b !== null) {
-      const order = a === null ? 1 : b === null ? -1 : compareKeys(a, b, keyParts, this.#encoding);
-      if (order < 0) visitor.deleted(a!);
-      else if (order > 0) visitor.created(b!);
-      else visitor.updated(a!, b!);
-      if (order <= 0) a = before!.next().value ?? null;
-      if (order >= 0) b = after.next().value ?? null;
-    }
   }
 
   #moveMap(dropped: readonly TrackedTable[], rewritten: readonly TrackedTable[], images: PageImages): void {
@@ -305,6 +265,25 @@ export const readSchemaRows = (from: RowsFrom, encoding: TextEncoding): SchemaRo
   });
   return rows;
 };
+
+/** All changes in their order, and the schema with what they tell of it. */
+export const writeChanges = (parts: {
+  previous: Schema;
+  schema: Schema;
+  found: TableChanges[];
+  dropped: readonly TrackedTable[];
+  into: ChangeWriter;
+}): { changes: ChangeWriter; schema: Schema } => {
+  const { previous, schema, found, dropped, into } = parts;
+  if (schema !== previous) writeSchemaChanges(previous, schema, dropped, into);
+  const changes = writeRowChanges(schema, found, into);
+  if (!found.some((table) => table.movedSilently)) return { changes, schema };
+  const moved = new Set(found.filter((table) => table.movedSilently).map(({ table }) => table.name));
+  return { changes, schema: schema === previous ? schema.withMoved(moved) : markMoved(schema, moved) };
+};
+
+/** Tables that are dropped, or whose name was taken by a table with another key. */
+export const goneTables = (previous: Schema, schema: Schema): TrackedTable[] => previous.tables.filter((entry) => isGone(entry, schema));
 
 /** Dropped, or its name was taken by a table with another key. */
 const isGone = (entry: TrackedTable, schema: Schema): boolean => {
@@ -365,7 +344,7 @@ const markMoved = (schema: Schema, moved: ReadonlySet<string>): Schema => {
 };
 
 /** Turns a contradiction in the file into HIVE_CORRUPT that names the table. */
-const guarded = <T>(table: string, work: () => T): T => {
+export const guarded = <T>(table: string, work: () => T): T => {
   try {
     return work();
   } catch (error) {

@@ -7,14 +7,14 @@
  * children are dropped as well: the computation starts over with them, until nothing new is removed (at most
  * once a level of the tree).
  */
-import { forEachChild, INDEX_TREE, PageCorruption, pageKind, type TreeKind } from '../sqlite/btree-page.ts';
-import type { MappedTree, PageMap } from '../mirror/page-map.ts';
+import { forEachChild, INDEX_TREE, PageCorruption, pageKind, type TreeKinds } from '../sqlite/btree-page.ts';
+import type { PageMap, TreeToAdd } from '../mirror/page-map.ts';
 import type { PageImages } from './page-images.ts';
 
 export interface TreeMembership {
-  /** Pages whose old rows take part: changed or removed leaves, in an index also interior pages. */
+  /** Leaves whose old rows take part: changed or removed ones. Of a WITHOUT ROWID table's tree: interior pages too. */
   readonly oldLeaves: readonly number[];
-  /** Pages whose new rows take part: changed or added ones. */
+  /** Leaves whose new rows take part: changed or added ones. Interior pages as above. */
   readonly newLeaves: readonly number[];
   /** Pages that left the tree. */
   readonly removed: readonly number[];
@@ -39,7 +39,7 @@ export class MembershipFinder {
   }
 
   /** `changed`: the changed pages that the map gives to this tree (b-tree and overflow). */
-  find({ tree, root, kind }: MappedTree, changed: readonly number[], images: PageImages): TreeMembership {
+  find({ tree, root, kinds }: TreeToAdd, changed: readonly number[], images: PageImages): TreeMembership {
     let touchedChains = NO_CHAINS;
     let btreePages = changed;
     const { chain } = this.#map;
@@ -47,16 +47,16 @@ export class MembershipFinder {
       touchedChains = this.#touchedChains(changed);
       btreePages = changed.filter((page) => chain[page] === 0);
     }
-    const isInterior = (page: number): boolean => pageKind(images.oldPage(page), page) === kind.interior;
-    if (!btreePages.some(isInterior) && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === kind.leaf)) {
+    const isInterior = (page: number): boolean => pageKind(images.oldPage(page), page) === kinds.interior;
+    if (!btreePages.some(isInterior) && (!btreePages.includes(root) || pageKind(images.newPage(root), root) === kinds.leaf)) {
       // The common case: only leaves changed under unchanged parents.
       for (const page of btreePages) {
-        if (pageKind(images.newPage(page), page) !== kind.leaf) throw new PageCorruption(`page ${page} is not a leaf of its tree any more`);
+        if (pageKind(images.newPage(page), page) !== kinds.leaf) throw new PageCorruption(`page ${page} is not a leaf of its tree`);
       }
       return { oldLeaves: btreePages, newLeaves: btreePages, removed: NO_PAGES, added: NO_PAGES, touchedChains, inPlace: true };
     }
     const oldInterior = new Set(btreePages.filter(isInterior));
-    return this.#settle({ tree, root, kind: kind, btreePages, oldInterior, images, touchedChains });
+    return this.#settle({ tree, root, kinds, btreePages, oldInterior, images, touchedChains });
   }
 
   /** By leaf. */
@@ -75,9 +75,7 @@ export class MembershipFinder {
     return byLeaf;
   }
 
-  #settle({ tree, root, kind: treeKind, btreePages, oldInterior, images, touchedChains }: Settling): TreeMembership {
-    // Rows of a WITHOUT ROWID table stand on interior pages too.
-    const isIndex = treeKind === INDEX_TREE;
+  #settle({ tree, root, kinds, btreePages, oldInterior, images, touchedChains }: Settling): TreeMembership {
     const map = this.#map;
     const marks = this.#marks;
     const isMember = (page: number): boolean => map.treeOf(page) === tree && map.chain[page] === 0;
@@ -101,10 +99,10 @@ export class MembershipFinder {
         if (!isMember(page)) added.push(page);
         const image = images.newPage(page);
         const kind = pageKind(image, page);
-        if (kind === treeKind.leaf || isIndex) newLeaves.push(page);
-        if (kind === treeKind.leaf) continue;
+        if (kind === kinds.leaf || (kinds === INDEX_TREE && kind === kinds.interior)) newLeaves.push(page);
+        if (kind === kinds.leaf) continue;
         try {
-          if (kind !== treeKind.interior) throw new PageCorruption(`page ${page} is of a kind (${kind}) that its tree is not`);
+          if (kind !== kinds.interior) throw new PageCorruption(`page ${page} is of another kind of tree (kind ${kind})`);
           forEachChild(image, page, (child) => {
             if (child < 2 || child > images.newSizePages) throw new PageCorruption(`page ${page} has a child outside the database`);
             if (!marks.add(child, ATTACHED)) throw new PageCorruption(`page ${child} is referred to twice`);
@@ -118,7 +116,7 @@ export class MembershipFinder {
 
       const removed = dropped.filter((page) => !marks.has(page, ATTACHED) && page !== root);
       const found = removed.filter(
-        (page) => !images.isChanged(page) && !unframedInterior.has(page) && pageKind(images.oldPage(page), page) === treeKind.interior,
+        (page) => !images.isChanged(page) && !unframedInterior.has(page) && pageKind(images.oldPage(page), page) === kinds.interior,
       );
       if (found.length > 0) {
         for (const page of found) unframedInterior.add(page);
@@ -126,9 +124,10 @@ export class MembershipFinder {
       }
       if (fault !== null) throw fault;
 
-      const oldLeaves = btreePages.filter((page) => isIndex || !oldInterior.has(page));
+      const interiorToo = kinds === INDEX_TREE;
+      const oldLeaves = interiorToo ? [...btreePages] : btreePages.filter((page) => !oldInterior.has(page));
       for (const page of removed) {
-        if (!images.isChanged(page) && (isIndex || !unframedInterior.has(page))) oldLeaves.push(page);
+        if (!images.isChanged(page) && (interiorToo || !unframedInterior.has(page))) oldLeaves.push(page);
       }
       const inPlace = added.length === 0 && removed.length === 0 && oldInterior.size === 0 && newLeaves.length === oldLeaves.length;
       return { oldLeaves, newLeaves, removed, added, touchedChains, inPlace };
@@ -139,7 +138,7 @@ export class MembershipFinder {
 interface Settling {
   readonly tree: number;
   readonly root: number;
-  readonly kind: TreeKind;
+  readonly kinds: TreeKinds;
   readonly btreePages: readonly number[];
   readonly oldInterior: ReadonlySet<number>;
   readonly images: PageImages;

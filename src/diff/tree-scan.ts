@@ -2,11 +2,8 @@
 import type { Rowid } from '../change/table.ts';
 import {
   cellCount,
-  checkIndexPage,
   checkLeaf,
   forEachChild,
-  IndexCell,
-  INTERIOR_INDEX,
   INTERIOR_TABLE,
   interiorRowid,
   LEAF_TABLE,
@@ -15,6 +12,7 @@ import {
   TableCell,
 } from '../sqlite/btree-page.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
+import { type IndexSource, TreeCursor } from './index-cursor.ts';
 
 /** Leaf pages of a tree in rowid order. Throws a PageCorruption where the tree has more pages than the database (`sizePages`). */
 export const leavesOf = (root: number, sizePages: number, readPage: ReadPage): number[] => {
@@ -83,40 +81,8 @@ export const forEachRow = ({ root, usableSize, sizePages, readPage, after }: Row
   walk(root, 0);
 };
 
-export interface RecordsFrom {
-  readonly root: number;
-  readonly usableSize: number;
-  readonly sizePages: number;
-  readonly readPage: ReadPage;
-  /** Whether a record stands at or before the place from which on they are wanted; null: all. */
-  readonly isBehind: ((record: Buffer) => boolean) | null;
-}
-
-/** The records of a WITHOUT ROWID table in their order, each valid until the next. Descends to the first one, as `forEachRow` does. */
-export function* recordsOf({ root, usableSize, sizePages, readPage, isBehind }: RecordsFrom): Generator<Buffer, void, undefined> {
-  const cell = new IndexCell(usableSize);
-  let seen = 0;
-  let isReached = isBehind === null;
-  function* walk(page: number, depth: number): Generator<Buffer, void, undefined> {
-    seen += 1;
-    if (depth > 64 || seen > sizePages) throw new PageCorruption(`the tree of page ${root} runs in a circle`);
-    const image = Buffer.from(readPage(page));
-    checkIndexPage(image, page);
-    const children: number[] = [];
-    if (pageKind(image, page) === INTERIOR_INDEX) forEachChild(image, page, (child) => void children.push(child));
-    const recordAt = (index: number): Buffer => {
-      cell.parseAt(image, page, index);
-      return readPayload(image, cell, usableSize, readPage);
-    };
-    const count = cellCount(image, page);
-    for (let index = 0; index < count; index += 1) {
-      // A row that lies before the place has nothing in the child to its left either.
-      if (!isReached && isBehind!(recordAt(index))) continue;
-      if (children.length > 0) yield* walk(children[index]!, depth + 1);
-      isReached = true;
-      yield recordAt(index);
-    }
-    if (children.length > 0) yield* walk(children[count]!, depth + 1);
-  }
-  yield* walk(root, 0);
-}
+/** The same for a WITHOUT ROWID tree, in the order of its key. `after`: a record that begins with a key; null: all rows. */
+export const forEachIndexRow = (from: IndexSource & { root: number; after: Buffer | null }, visit: (record: Buffer) => boolean): void => {
+  const cursor = new TreeCursor(from.root, from, from.after);
+  for (; cursor.current !== null; cursor.next()) if (!visit(cursor.current.record())) return;
+};

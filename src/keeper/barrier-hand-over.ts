@@ -37,19 +37,17 @@ const RESET_MS = 8;
 const BACKOFF_MS = 5;
 const BACKOFF_MAX_MS = 1000;
 
-const OWN_PRIORITY = getPriority();
-
 /** While the application waits for us nobody else shall have the core first. Where that is not allowed we are as good as others. */
-const hurry = (isBarrier: boolean): void => {
+const takePriority = (priority: number): void => {
   try {
-    setPriority(0, isBarrier ? constants.priority.PRIORITY_HIGHEST : OWN_PRIORITY);
+    setPriority(0, priority);
   } catch {
     // Needs the right to do so (root, CAP_SYS_NICE).
   }
 };
 
 export interface BarrierHandOverOptions {
-  readonly maxWalBytes: number;
+  maxWalBytes(): number;
   readonly frameBytes: number;
 }
 
@@ -62,6 +60,8 @@ export class BarrierHandOver {
   barrierMsTotal = 0;
   readonly #hive: Opened;
   readonly #options: BarrierHandOverOptions;
+  /** Not as of the start of the process, which may have been inherited from a capture that had stepped back. */
+  readonly #priority = getPriority();
   #notBefore = 0;
   #cheapFrom = 0;
   #backoffMs = BACKOFF_MS;
@@ -79,8 +79,7 @@ export class BarrierHandOver {
   run(header: WalIndexHeader, now: number): boolean {
     if (now < this.#notBefore) return false;
     const { spooler } = this.#hive;
-    const { maxWalBytes, frameBytes } = this.#options;
-    const fullness = (header.mxFrame * frameBytes) / maxWalBytes;
+    const fullness = (header.mxFrame * this.#options.frameBytes) / this.#options.maxWalBytes();
     const backlog = header.mxFrame - header.backfill;
     const lag = header.mxFrame - spooler.safe;
     if (fullness < 1 || (fullness < SHARE_UP_TO && now < this.#cheapFrom)) {
@@ -158,7 +157,7 @@ export class BarrierHandOver {
     const { pins, spooler, observe, barrier, checkpointer } = this.#hive;
     const startMs = performance.now();
     let work = 0;
-    hurry(true);
+    takePriority(constants.priority.PRIORITY_HIGHEST);
     try {
       const header = observe();
       if (header === null) return false;
@@ -170,7 +169,7 @@ export class BarrierHandOver {
       return spooler.spoolTo(header.mxFrame, performance.now()) && pins.move() === 'moved' && pins.slot === 'zero';
     } finally {
       barrier.end();
-      hurry(false);
+      takePriority(this.#priority);
       const endMs = performance.now();
       const tookMs = endMs - startMs;
       this.barriers++;

@@ -12,7 +12,7 @@ import { WaggleError, systemErrorCode } from '../support/errors.ts';
 import { Barrier, Checkpointer, Pin } from './connections.ts';
 import { HiveFiles, asHiveError } from './hive-files.ts';
 import { Ledger, type LedgerListener } from './ledger.ts';
-import { findPrevious, readLedgerFile } from './ledger-file.ts';
+import { findPrevious, readLedgerFile, type Dropped } from './ledger-file.ts';
 import { PinPair, slotOf } from './pin-pair.ts';
 import type { KeeperOptions } from './protocol.ts';
 import { listSpoolSegments, type EndedGeneration, type SpoolSegment } from './spool.ts';
@@ -33,9 +33,9 @@ export interface Opened {
   readonly ledger: Ledger;
   readonly spooler: Spooler;
   readonly pins: PinPair;
-  readonly leftover: readonly SpoolSegment[];
-  readonly previous: EndedGeneration | null;
   readonly proven: boolean;
+  /** The keeper before let go of the hive by itself. */
+  readonly dropped: Dropped | null;
   /** A valid header of this moment, noted in the ledger; null if it stays torn. */
   observe(): WalIndexHeader | null;
 }
@@ -43,6 +43,7 @@ export interface Opened {
 export interface OpenListener extends LedgerListener {
   spooled(segment: SpoolSegment, generation: number): void;
   stuck(error: WaggleError): void;
+  spoolLimitBytes(): number;
 }
 
 /** Throws HIVE_… errors. Nothing of the hive is changed, and no file made beside one that is not in WAL mode. */
@@ -122,7 +123,8 @@ const takeFirstPin = (given: FirstPinOptions): Omit<Opened, 'files' | 'checkpoin
     const { before, after } = pinAndRead(pinConnections[0], files);
     const same = (salts: { readonly salt1: number; readonly salt2: number } | null): boolean =>
       salts !== null && after.mxFrame > 0 && salts.salt1 === after.salt1 && salts.salt2 === after.salt2;
-    const previous = findPrevious(readLedgerFile(options.spoolDir), after, files.fingerprint());
+    const record = readLedgerFile(options.spoolDir);
+    const previous = findPrevious(record, after, files.fingerprint());
     const ledger = new Ledger(after, previous, listener);
     const related = same(options.taken) || segments.some(same) || isSame(previous, options.taken, segments);
     const spooler = new Spooler({
@@ -134,6 +136,7 @@ const takeFirstPin = (given: FirstPinOptions): Omit<Opened, 'files' | 'checkpoin
       drained: options.taken !== null && same(options.taken) ? options.taken.frame : 0,
       spooled: (segment, generation) => listener.spooled(segment, generation),
       stuck: (error) => listener.stuck(error),
+      limitBytes: () => listener.spoolLimitBytes(),
     });
     const observe = (): WalIndexHeader | null => {
       const header = readSettled(files);
@@ -148,7 +151,7 @@ const takeFirstPin = (given: FirstPinOptions): Omit<Opened, 'files' | 'checkpoin
     }
     const pins = new PinPair({ pins: pinConnections, ledger, observe, safe: () => spooler.safe }, before, after);
     if (pins.slot === 'zero') ledger.arm(after.mxFrame);
-    return { ledger, spooler, pins, leftover: segments, previous, proven, observe };
+    return { ledger, spooler, pins, proven, dropped: record?.dropped ?? null, observe };
   } finally {
     if (hasBarrier) barrier.end();
   }

@@ -6,6 +6,7 @@
 import { accessSync, constants, fdatasyncSync, fstatSync, openSync, readSync, statSync, type BigIntStats, type Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { DATABASE_HEADER_BYTES, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { FRAME_HEADER_BYTES, frameOffset, type Checksum } from '../sqlite/wal.ts';
 import { WAL_INDEX_HEADER_BYTES, parseWalIndexHeader, type WalIndexState } from '../sqlite/wal-index.ts';
 import { WaggleError, systemErrorCode } from '../support/errors.ts';
 
@@ -75,6 +76,14 @@ export class HiveFiles {
   readHeader(): WalIndexState {
     const read = readSync(this.#index, this.#header, 0, WAL_INDEX_HEADER_BYTES, 0);
     return read < WAL_INDEX_HEADER_BYTES ? 'uninitialised' : parseWalIndexHeader(this.#header);
+  }
+
+  /** The running checksum that frame `frame` of the WAL carries; null: the WAL has no such frame of these salts. */
+  readChecksum({ salt1, salt2, frame }: { readonly salt1: number; readonly salt2: number; readonly frame: number }): Checksum | null {
+    const head = Buffer.alloc(FRAME_HEADER_BYTES);
+    if (readSync(this.#wal, head, 0, head.length, frameOffset(frame, this.pageSize)) < head.length) return null;
+    if (head.readUInt32BE(8) !== salt1 || head.readUInt32BE(12) !== salt2) return null;
+    return { checksum1: head.readUInt32BE(16), checksum2: head.readUInt32BE(20) };
   }
 
   /** Moves what checkpoints have written to the disk, without a lock, so that the next checkpoint's own sync is short. */

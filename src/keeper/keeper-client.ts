@@ -1,80 +1,61 @@
-import { fork, type ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { setTimeout as delay } from 'node:timers/promises';
 import { WaggleError } from '../support/errors.ts';
-import type { FromKeeper, KeeperOptions, ToKeeper } from './protocol.ts';
+import { KeeperConnection, within } from './keeper-connection.ts';
+import { PROTOCOL, type FromKeeper, type KeeperOptions, type Stopped, type ToKeeper } from './protocol.ts';
 
-const ENTRY = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
+/** Another keeper, or another daemon, is just going: both end within milliseconds. */
+const BUSY_PATIENCE_MS = 5000;
+const BUSY_RETRY_MS = 20;
 /** The keeper answers `stop` after its connections are closed; a checkpoint of a large WAL may take a while. */
 const STOP_PATIENCE_MS = 30_000;
-const LAST_WORDS_MS = 100;
-const STDERR_CHARS = 2000;
 
-export interface KeeperClientOptions extends KeeperOptions {
+export interface KeeperClientOptions extends Pick<KeeperOptions, 'hive' | 'spoolDir' | 'maxWalBytes' | 'taken'> {
+  /** Default: it ends with this client. */
+  readonly outlive?: boolean;
+  /** Default: 1 GB. */
+  readonly spoolBytes?: number;
+  /** Default: a day. */
+  readonly patienceMs?: number;
   /**
-   * Called synchronously for each message, in order, from the event loop of the thread that started the keeper, never
-   * from within `start`. Nothing comes after `gap`, `failed` and `stopped`.
+   * Called synchronously for each message from `ready` on, in order, from the event loop of the thread that started the keeper,
+   * never from within `start`. Nothing comes after `gap`, `failed` and `stopped`.
    */
   onMessage(message: FromKeeper): void;
 }
 
 /**
- * Starts the keeper process and talks to it; works in a worker thread as in the main one. The keeper ends with the
- * process that holds this client, also when that is killed.
+ * A daemon's hold on its keeper: attaches to the one that runs for this spool directory, or starts one. Works in a worker thread as
+ * in the main one. A keeper of another version is replaced (protocol.ts). A keeper that does not outlive ends with
+ * the process that holds this client, also when that is killed.
  */
 export class KeeperClient implements AsyncDisposable {
   /**
-   * Resolves when the process is gone: null after `stop`, else why it ended (the error of `gap` or `failed`, or
-   * KEEPER_DIED if it ended unasked). Never rejects.
+   * Resolves when nothing more comes: null after `stop` and `detach`, else why (the error of `gap` or `failed`, KEEPER_DIED if the
+   * keeper ended unasked, STATE_IN_USE if another daemon has it). Never rejects.
    */
   readonly ended: Promise<WaggleError | null>;
-  readonly #child: ChildProcess;
-  #stopped: Promise<boolean> | null = null;
-  #isClean = false;
-  #isStopping = false;
-  #hasEnded = false;
+  readonly #options: KeeperOptions;
+  readonly #onMessage: (message: FromKeeper) => void;
+  #connection: KeeperConnection | null = null;
+  #pid: number | undefined;
+  /** Why the keeper said that it ends. */
+  #last: WaggleError | null = null;
+  #stopped: Stopped | null = null;
+  #lettingGo: 'stop' | 'detach' | null = null;
 
-  private constructor(options: KeeperClientOptions) {
-    const { onMessage, ...keeperOptions } = options;
-    this.#child = fork(ENTRY, [JSON.stringify(keeperOptions)], {
-      // Not the parent's flags: an inspector port can be had once, and loaders are the parent's business.
-      execArgv: [],
-      env: withoutNodeOptions(),
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    });
-    let stderr = '';
-    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      stderr = (stderr + text).slice(-STDERR_CHARS);
-    });
-    let last: WaggleError | null = null;
-    this.#child.on('message', (message: FromKeeper) => {
-      if (message.type === 'gap' || message.type === 'failed') last = WaggleError.fromJSON(message.error);
-      if (message.type === 'stopped') this.#isClean = message.clean;
-      onMessage(message);
-    });
-    const { promise, resolve } = Promise.withResolvers<WaggleError | null>();
-    this.ended = promise;
-    const died = (how: string): void => {
-      if (this.#hasEnded) return;
-      this.#hasEnded = true;
-      if (last === null && !this.#isStopping)
-        last = new WaggleError('KEEPER_DIED', `the keeper process ended: ${how}${stderr === '' ? '' : `; ${stderr.trim()}`}`);
-      resolve(last);
-    };
-    this.#child.on('error', (error) => died(error.message));
-    // 'close' comes after the last message and the last line of stderr, 'exit' may come before them. After a disconnect
-    // from this side Node sends no 'close'.
-    this.#child.on('close', (code, signal) => died(signal ?? `exit status ${code}`));
-    this.#child.on('exit', (code, signal) => {
-      if (!this.#child.connected) setTimeout(died, LAST_WORDS_MS, signal ?? `exit status ${code}`);
-    });
+  private constructor({ onMessage, ...options }: KeeperClientOptions) {
+    this.#options = { outlive: false, spoolBytes: 1e9, patienceMs: 86_400_000, ...options };
+    this.#onMessage = onMessage;
+    this.ended = this.#run();
   }
 
   static start(options: KeeperClientOptions): KeeperClient {
     return new KeeperClient(options);
   }
 
+  /** Once it has said hello. */
   get pid(): number | undefined {
-    return this.#child.pid;
+    return this.#pid;
   }
 
   /** Frames of `generation` up to `frame` are durably in the log. */
@@ -92,28 +73,26 @@ export class KeeperClient implements AsyncDisposable {
   }
 
   /**
-   * Orderly end; gives `clean` of the answer. A keeper that is gone already gives false. What `drained` has not named
-   * by now is spooled.
+   * Orderly end of the keeper, also of one that would outlive; gives its answer, null if it is gone already. What `drained` has
+   * not named by now is spooled.
    */
-  stop(): Promise<boolean> {
-    this.#stopped ??= this.#stop();
+  async stop(): Promise<Stopped | null> {
+    this.#lettingGo = 'stop';
+    this.#send({ type: 'stop' });
+    try {
+      await within(this.ended, STOP_PATIENCE_MS);
+    } catch {
+      if (this.#pid !== undefined) process.kill(this.#pid, 'SIGKILL');
+      await this.ended;
+    }
     return this.#stopped;
   }
 
-  async #stop(): Promise<boolean> {
-    if (this.#hasEnded) return false;
-    this.#isStopping = true;
-    this.#send({ type: 'stop' });
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_PATIENCE_MS);
+  /** Lets go of the keeper as a dying daemon does. One that outlives goes on; any other spools what is not drained and ends. */
+  async detach(): Promise<void> {
+    this.#lettingGo ??= 'detach';
+    this.#connection?.end();
     await this.ended;
-    clearTimeout(timer);
-    return this.#isClean;
-  }
-
-  /** Lets go of the keeper as a dying daemon does: it spools what is not drained and ends. */
-  disconnect(): void {
-    this.#isStopping = true;
-    if (this.#child.connected) this.#child.disconnect();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -122,11 +101,90 @@ export class KeeperClient implements AsyncDisposable {
 
   #send(message: ToKeeper): void {
     // A keeper that has just died is told of by `ended`, not by a failing send.
-    if (this.#child.connected) this.#child.send(message, () => {});
+    this.#connection?.send(message);
+  }
+
+  // --- from the start to the end -------------------------------------------------------------------------------
+
+  async #run(): Promise<WaggleError | null> {
+    try {
+      const deadline = performance.now() + BUSY_PATIENCE_MS;
+      for (;;) {
+        const outcome = await this.#attach();
+        if (outcome === 'over') return this.#last;
+        if (this.#lettingGo !== null) return null;
+        if (performance.now() > deadline) return new WaggleError('STATE_IN_USE', `another daemon has the keeper of ${this.#options.spoolDir}`);
+        await delay(BUSY_RETRY_MS);
+      }
+    } catch (error) {
+      if (error instanceof WaggleError) return error;
+      return new WaggleError('KEEPER_DIED', `the keeper cannot be reached: ${error instanceof Error ? error.message : String(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** One connection from its beginning to its end. `busy`: another daemon has the keeper, or another keeper the directory. */
+  async #attach(): Promise<'over' | 'busy'> {
+    const { hive, spoolDir } = this.#options;
+    const running = await KeeperConnection.toRunning(spoolDir);
+    if (running === null) return this.#follow(KeeperConnection.toStarted(this.#options), null);
+    const hello = await running.greeting();
+    if (hello === null) return 'busy';
+    if (hello.hive !== hive) {
+      running.end();
+      throw new WaggleError('STATE_OTHER_HIVE', `the keeper of ${spoolDir} (pid ${hello.pid}) holds ${hello.hive}`);
+    }
+    if (hello.protocol === PROTOCOL) return this.#follow(running, null);
+    if ((await running.ask({ type: 'retire' }, 'retired')) === null) {
+      running.end();
+      return 'busy';
+    }
+    return this.#follow(KeeperConnection.toStarted(this.#options), running);
+  }
+
+  /** `old` lets go of its pin when the new one is held. */
+  async #follow(connection: KeeperConnection, old: KeeperConnection | null): Promise<'over' | 'busy'> {
+    let isRefused = false;
+    connection.onMessage((message) => {
+      switch (message.type) {
+        case 'refused':
+          isRefused = true;
+          return;
+        case 'ready':
+          old?.end();
+          break;
+        case 'gap':
+        case 'failed':
+          this.#last = WaggleError.fromJSON(message.error);
+          break;
+        case 'stopped': {
+          const { type: _, ...stopped } = message;
+          this.#stopped = stopped;
+          break;
+        }
+        default:
+          break;
+      }
+      this.#onMessage(message);
+    });
+    this.#connection = connection;
+    void connection.hello.then((hello) => (this.#pid = hello.pid));
+    const { maxWalBytes, outlive, spoolBytes, patienceMs, taken } = this.#options;
+    if (this.#lettingGo === 'stop') connection.send({ type: 'stop' });
+    else if (this.#lettingGo === 'detach') connection.end();
+    else connection.send({ type: 'attach', settings: { maxWalBytes, outlive, spoolBytes, patienceMs }, taken });
+    await connection.closed;
+    this.#connection = null;
+    old?.end();
+    if (isRefused) return 'busy';
+    // One that outlives and was let go of has no end to wait for.
+    const exit = this.#lettingGo === 'detach' && outlive ? null : await connection.exited;
+    if (exit?.locked === true) return 'busy';
+    if (this.#lettingGo === null) {
+      const how = this.#stopped === null ? `the keeper process ended: ${exit?.how ?? 'its connection closed'}` : 'the keeper was told to end';
+      this.#last ??= new WaggleError('KEEPER_DIED', how);
+    }
+    return 'over';
   }
 }
-
-const withoutNodeOptions = (): NodeJS.ProcessEnv => {
-  const { NODE_OPTIONS: _, ...env } = process.env;
-  return env;
-};

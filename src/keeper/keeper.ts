@@ -10,17 +10,21 @@
  *
  *     pinned ──pause: pin to the head, PASSIVE──► drained ──pin lands on slot 0──► armed ──reset──► empty ──frame──► left ──► pinned
  *
- * What it guarantees is in `PinPair` and `Ledger`; this class only decides when.
+ * What it guarantees is in `PinPair` and `Ledger`; this class only decides when. Whether a daemon is attached changes nothing of
+ * it: what nobody drains is spooled.
  */
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import { randomUUID } from 'node:crypto';
 import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError } from '../support/errors.ts';
+import { formatSize } from '../support/units.ts';
 import { BarrierHandOver } from './barrier-hand-over.ts';
+import { DaemonLink, type Send } from './daemon-link.ts';
+import { endInOrder, standStill } from './ending.ts';
 import { openHive, type Opened } from './first-pin.ts';
 import { samePrint, type Fingerprint } from './hive-files.ts';
-import { writeLedgerFile } from './ledger-file.ts';
-import type { FromKeeper, KeeperOptions, KeeperStats, ToKeeper } from './protocol.ts';
-import { sleepMs } from './sleep.ts';
+import { writeLedgerFile, type Dropped } from './ledger-file.ts';
+import type { FromCapture, KeeperOptions, KeeperSettings, KeeperStats, KeeperStatus, Stopped, Taken, ToKeeper } from './protocol.ts';
 import type { Salts } from './spool.ts';
 
 /** No new frame for so long is a pause. */
@@ -36,16 +40,23 @@ const SPOOL_FROM = 2;
 /** A checkpoint that somebody's reader stopped is not tried again before. */
 const STUCK_MS = 50;
 const IDENTITY_MS = 500;
-const STATS_MS = 1000;
-const END_PATIENCE_MS = 200;
-const END_QUIET_MS = 40;
+
+type Attach = Extract<ToKeeper, { type: 'attach' }>;
 
 export class Keeper {
+  readonly id = randomUUID();
+  readonly startedAtMs = Date.now();
   readonly #options: KeeperOptions;
-  readonly #send: (message: FromKeeper) => void;
   readonly #hive: Opened;
+  #settings: KeeperSettings;
+  readonly #daemon = new DaemonLink();
+  /** A daemon that waits for `ready`. */
+  #attaching: { readonly send: Send; readonly taken: Taken | null } | null = null;
+  /** False: what the daemon of the start had taken could not be joined, and no daemon has dealt with that yet. */
+  #isProven: boolean;
   readonly #handOver: BarrierHandOver;
   readonly #frameBytes: number;
+  #dropped: Dropped | null = null;
   #isHeld = true;
   #isHoldWanted = false;
   #isHurried = false;
@@ -59,36 +70,46 @@ export class Keeper {
   #frozen: { readonly freezes: number; readonly print: Fingerprint } | null = null;
   #handOvers = 0;
   #truncates = 0;
-  #statsAt = 0;
-  #statsSent = '';
 
-  /** Opens the hive, takes the first pin and sends `ready`. Throws HIVE_… errors. */
-  constructor(options: KeeperOptions, send: (message: FromKeeper) => void) {
+  /** Opens the hive and takes the first pin. Throws HIVE_… errors. */
+  constructor(options: KeeperOptions) {
     this.#options = options;
-    let early: FromKeeper[] | null = [];
-    this.#send = (message) => void (early === null ? send(message) : early.push(message));
+    this.#settings = options;
     this.#hive = openHive(options, {
       ended: (generation, lastFrame) => this.#ended(generation, lastFrame),
       begun: (generation, salts) => this.#begun(generation, salts),
-      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#send({ type: 'spooled', generation, firstFrame, lastFrame, path }),
-      stuck: (error) => this.#send({ type: 'warning', error: error.toJSON() }),
+      spooled: ({ firstFrame, lastFrame, path }, generation) => this.#daemon.tell(generation, { type: 'spooled', firstFrame, lastFrame, path }),
+      stuck: (error) => this.#daemon.warn(error),
+      spoolLimitBytes: () => this.#settings.spoolBytes,
     });
-    const { pins, leftover, previous, proven, ledger, files } = this.#hive;
+    const { pins, proven, dropped, ledger, files } = this.#hive;
     this.#frameBytes = files.pageSize + FRAME_HEADER_BYTES;
-    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: options.maxWalBytes, frameBytes: this.#frameBytes });
+    this.#handOver = new BarrierHandOver(this.#hive, { maxWalBytes: () => this.#settings.maxWalBytes, frameBytes: this.#frameBytes });
     this.#lastSeen = pins.at;
     this.#lastFrameAt = performance.now();
+    this.#isProven = proven;
+    if (dropped !== null) this.#daemon.warn(toldLater(dropped));
     if (ledger.salts !== null) this.#writeLedger();
-    const { salt1, salt2, mxFrame } = pins.at;
-    send({ type: 'ready', pid: process.pid, salt1, salt2, mxFrame, complete: pins.slot === 'zero', proven, leftover, previous });
-    for (const message of early) send(message);
-    early = null;
   }
 
-  receive(message: Exclude<ToKeeper, { type: 'stop' }>): void {
+  /** `ready` follows from `tick`, as soon as the pin stands where its place is known. */
+  attach(send: Send, { settings, taken }: Pick<Attach, 'settings' | 'taken'>): void {
+    this.#settings = settings;
+    this.#attaching = { send, taken };
+  }
+
+  /** The daemon has gone, or has let go. */
+  detach(): void {
+    this.#daemon.detach();
+    this.#attaching = null;
+    this.#isHoldWanted = false;
+    this.#isHeld = false;
+  }
+
+  receive(message: FromCapture): void {
     switch (message.type) {
       case 'drained':
-        this.#hive.spooler.drained(message.generation, message.frame);
+        this.#hive.spooler.drained(this.#daemon.base + message.generation, message.frame);
         return;
       case 'hold':
         this.#isHoldWanted = true;
@@ -96,6 +117,9 @@ export class Keeper {
       case 'release':
         this.#isHeld = false;
         this.#isHoldWanted = false;
+        // The daemon stands at the pin now, whatever was before.
+        this.#isProven = true;
+        this.#hive.spooler.isFull = false;
     }
   }
 
@@ -113,56 +137,69 @@ export class Keeper {
     this.#lastSeen = header;
     const quietMs = now - this.#lastFrameAt;
     if (now >= this.#identityNotBefore) this.#checkIdentity(now);
+    if (this.#attaching !== null) this.#answerAttach(header, this.#attaching);
     if (this.#isHoldWanted) this.#hold(header);
     if (!this.#isHeld) this.#work(header, quietMs, now);
     this.#noteFrozen();
     if (this.#untouchedWanted && quietMs > 50) this.#writeLedger();
-    this.#sendStats(now);
+    this.#daemon.stats(() => this.stats, now);
     return this.#delay(header, quietMs);
   }
 
-  /** True when nothing will happen until somebody writes, so that a change notice is the best wake-up. */
-  get isQuiet(): boolean {
-    return performance.now() - this.#lastFrameAt > 100;
+  /** Why the pin must be dropped now rather than fill the application's disk or wait for ever; null: it need not. */
+  get dropReason(): string | null {
+    const { spooler } = this.#hive;
+    const { spoolBytes, patienceMs } = this.#settings;
+    const limit = `the spool's limit of ${formatSize(spoolBytes)} is reached (keeper.spool)`;
+    if (this.#isHeld) return null;
+    if (spooler.isFull) return limit;
+    const unsafeBytes = (this.#lastSeen.mxFrame - spooler.safe) * this.#frameBytes;
+    if (spooler.isStuck && spooler.heldBytes + unsafeBytes > spoolBytes) return limit;
+    if (this.#attaching === null && this.#daemon.aloneMs > patienceMs)
+      return `no daemon came for ${Math.round(patienceMs / 1000)} s (keeper.patience)`;
+    return null;
   }
 
-  /**
-   * Orderly end: spools what capture has not taken and closes the connections (the last one to close deletes the WAL). If
-   * the application is silent, everything is put into the database file before. True if that was possible and the next
-   * keeper can prove it. If frames could not be made safe the connections stay open, and the process must be killed
-   * rather than exit: closing as the last one would delete them.
-   */
-  end(): boolean {
-    const { files, checkpointer, barrier, pinConnections, pins, spooler, observe } = this.#hive;
-    if (files.findReplaced() !== null) return false;
-    let isPrinted = false;
-    const start = performance.now();
-    let lastFrameAt = this.#lastFrameAt;
-    while (!isPrinted && performance.now() - start < END_PATIENCE_MS) {
-      const header = observe();
-      const now = performance.now();
-      if (header === null || !spooler.spoolTo(header.mxFrame, Infinity)) break;
-      if (header.mxFrame !== this.#lastSeen.mxFrame || header.salt1 !== this.#lastSeen.salt1) lastFrameAt = now;
-      this.#lastSeen = header;
-      // While the application writes, its WAL is left as it is: a restart then goes on in the same generation.
-      if (now - lastFrameAt >= END_QUIET_MS) {
-        if (header.backfill < header.mxFrame && pins.move() === 'moved') checkpointer.passive();
-        else if (pins.slot !== 'zero' || pins.isOld(header)) pins.move();
-        else if (header.mxFrame > 0) checkpointer.truncate();
-        observe();
-        if (pins.slot === 'zero') isPrinted = this.#writeLedger();
-      }
-      if (!isPrinted) sleepMs(2);
-    }
-    const print = files.fingerprint();
-    const last = observe();
-    if (last === null || !spooler.spoolTo(last.mxFrame, Infinity)) return false;
-    for (const connection of [barrier, checkpointer]) connection.close();
-    for (const pin of pinConnections) {
-      pin.end();
-      pin.close();
-    }
-    return isPrinted && last.mxFrame === last.backfill && samePrint(print, files.fingerprint());
+  /** The last act of a keeper that lets go of the hive by itself: ends in order, as far as that goes, and leaves a note. Gives what to tell. */
+  drop(reason: string): WaggleError {
+    const dropped = { atMs: Date.now(), reason };
+    this.#dropped = dropped;
+    this.#writeLedger();
+    this.end();
+    return new WaggleError('PIN_LOST', `the keeper lets go of the hive: ${reason}`);
+  }
+
+  /** Orderly end (`endInOrder`). */
+  end(): Stopped {
+    const stopped = endInOrder(this.#hive, {
+      lastSeen: this.#lastSeen,
+      lastFrameAt: this.#lastFrameAt,
+      writeLedger: () => this.#writeLedger(),
+    });
+    return { ...stopped, generation: stopped.generation - this.#daemon.base };
+  }
+
+  /** Makes room for another keeper (`standStill`). Once it is true `tick` must not be called until it is to go on. */
+  standStill(): boolean {
+    return standStill(this.#hive, () => this.#writeLedger());
+  }
+
+  status(): KeeperStatus {
+    const { ledger, spooler } = this.#hive;
+    const spooled = spooler.segments.reduce((sum, { firstFrame, lastFrame }) => sum + lastFrame - firstFrame + 1, 0);
+    return {
+      pid: process.pid,
+      startedAtMs: this.startedAtMs,
+      attached: this.#daemon.isAttached,
+      generation: ledger.generation,
+      salt1: ledger.salts?.salt1 ?? null,
+      salt2: ledger.salts?.salt2 ?? null,
+      lastFrame: ledger.lastFrame,
+      undrainedFrames: Math.max(0, ledger.lastFrame - spooler.safe) + spooled,
+      spool: { bytes: spooler.heldBytes, limitBytes: this.#settings.spoolBytes },
+      patienceLeftMs: this.#daemon.isAttached ? null : Math.max(0, this.#settings.patienceMs - this.#daemon.aloneMs),
+      stats: this.stats,
+    };
   }
 
   // --- what is due ---------------------------------------------------------------------------------------------
@@ -198,7 +235,7 @@ export class Keeper {
     }
     if (pins.slot !== 'zero') {
       // A writer that was preempted looks like a pause too: then a capture that lags catches up more cheaply than the spool is written.
-      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame * this.#frameBytes >= SPOOL_FROM * this.#options.maxWalBytes;
+      const isLate = quietMs >= SPOOL_PATIENCE_MS || current.mxFrame * this.#frameBytes >= SPOOL_FROM * this.#settings.maxWalBytes;
       if (spooler.safe < current.mxFrame && !(isLate && spooler.spoolTo(current.mxFrame, now))) return;
       if (pins.move() === 'moved' && pins.at.mxFrame >= HAND_OVER_FRAMES) this.#handOvers++;
     } else if (pins.isOld(current)) {
@@ -213,27 +250,58 @@ export class Keeper {
 
   /** Answers `hold` as soon as the pin stands where its place is known. */
   #hold(header: WalIndexHeader): void {
-    const { pins, ledger } = this.#hive;
-    if (!this.#isHeld) {
-      if (pins.slot === 'unknown' || (pins.slot === 'zero' && header.mxFrame > header.backfill)) {
-        if (pins.move() !== 'moved' || pins.slot === 'unknown') return;
-      } else if (pins.slot === 'mark' && pins.isOld(header)) pins.move();
-    }
+    if (!this.#isHeld && !this.#standAtPlace(header, false)) return;
     this.#isHoldWanted = false;
     this.#isHeld = true;
-    // After a reset the pin still stands on slot 0 of the generation before: nothing of the new one is in the file.
-    const { at } = pins;
-    const isBefore = at.mxFrame > 0 && (ledger.salts === null || at.salt1 !== ledger.salts.salt1 || at.salt2 !== ledger.salts.salt2);
-    const { salt1, salt2, sizePages } = at;
-    this.#send({
-      type: 'snapshot',
-      generation: ledger.generation,
-      salt1,
-      salt2,
-      mxFrame: isBefore ? 0 : at.mxFrame,
-      sizePages,
-      complete: pins.slot === 'zero',
+    const { ledger } = this.#hive;
+    const { sizePages } = this.#hive.pins.at;
+    this.#daemon.tell(ledger.generation, { type: 'snapshot', sizePages, ...this.#place() });
+  }
+
+  /** A daemon's position is never beyond the head of now: the pin must have got there. */
+  #answerAttach(header: WalIndexHeader, { send, taken }: { send: Send; taken: Taken | null }): void {
+    if (!this.#isHeld && !this.#standAtPlace(header, true)) return;
+    const { ledger, spooler, files, observe } = this.#hive;
+    const isLive = taken !== null && taken.frame > 0 && sameSalts(taken, ledger.salts) && taken.frame <= ledger.lastFrame;
+    const checksum = isLive ? files.readChecksum(taken) : null;
+    if (isLive && checksum === null) {
+      // On slot 0 the WAL may have been reset in this moment: the next look finds it so.
+      const { generation } = ledger;
+      if (observe() === null || ledger.generation !== generation) return;
+    }
+    this.#attaching = null;
+    this.#isHeld = true;
+    const place = this.#place();
+    this.#daemon.attach(send, ledger.generation, {
+      type: 'ready',
+      pid: process.pid,
+      keeper: this.id,
+      number: ledger.generation,
+      taken: checksum,
+      print: files.fingerprint(),
+      proven: this.#isProven,
+      leftover: spooler.segments,
+      previous: ledger.previous,
+      ...place,
     });
+    if (place.mxFrame === 0 && ledger.salts !== null) this.#daemon.tell(ledger.generation, { type: 'begun', ...ledger.salts });
+  }
+
+  /** False: not yet. `atHead`: an older mark will not do. */
+  #standAtPlace(header: WalIndexHeader, atHead: boolean): boolean {
+    const { pins } = this.#hive;
+    if (pins.slot === 'unknown' || (pins.slot === 'zero' && header.mxFrame > header.backfill))
+      return pins.move() === 'moved' && pins.slot !== 'unknown';
+    if (pins.slot === 'mark' && pins.isOld(header)) pins.move();
+    return !atHead || pins.slot !== 'mark' || pins.at.mxFrame >= header.mxFrame;
+  }
+
+  /** Where the pin stands. After a reset it is still on slot 0 of the generation before: nothing of the new one is in the file. */
+  #place(): { salt1: number; salt2: number; mxFrame: number; complete: boolean } {
+    const { pins, ledger } = this.#hive;
+    const { salt1, salt2, mxFrame } = pins.at;
+    const isBefore = mxFrame > 0 && !sameSalts(pins.at, ledger.salts);
+    return { salt1, salt2, mxFrame: isBefore ? 0 : mxFrame, complete: pins.slot === 'zero' };
   }
 
   #torn(now: number): number {
@@ -260,12 +328,12 @@ export class Keeper {
   // --- what is told --------------------------------------------------------------------------------------------
 
   #ended(generation: number, lastFrame: number): void {
-    this.#send({ type: 'generation', generation, lastFrame });
+    this.#daemon.tell(generation, { type: 'generation', lastFrame });
     this.#writeLedger();
   }
 
   #begun(generation: number, { salt1, salt2 }: Salts): void {
-    this.#send({ type: 'begun', generation, salt1, salt2 });
+    this.#daemon.tell(generation, { type: 'begun', salt1, salt2 });
     this.#writeLedger();
   }
 
@@ -284,7 +352,7 @@ export class Keeper {
         salts = null;
       }
     } else this.#untouchedWanted = false;
-    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched });
+    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched, dropped: this.#dropped });
     return untouched !== null;
   }
 
@@ -303,21 +371,19 @@ export class Keeper {
     };
   }
 
-  #sendStats(now: number): void {
-    if (now < this.#statsAt) return;
-    this.#statsAt = now + STATS_MS;
-    const { stats } = this;
-    const text = JSON.stringify(stats);
-    if (text === this.#statsSent) return;
-    this.#statsSent = text;
-    this.#send({ type: 'stats', stats });
-  }
-
   /** 1 ms while frames come; slower and slower afterwards. 0: once the messages that are there were read. */
   #delay(header: WalIndexHeader, quietMs: number): number {
     if (this.#isHurried) return 0;
     if (quietMs < 100) return 1;
+    // A change notice comes sooner than the next look, where there are notices; without them a writer only pays some microseconds a commit.
     const isSettled = this.#hive.pins.slot === 'zero' && header.mxFrame === 0;
-    return Math.min(isSettled ? 100 : 20, Math.ceil(quietMs / 50));
+    return Math.min(isSettled ? IDENTITY_MS : 20, Math.ceil(quietMs / 50));
   }
 }
+
+const sameSalts = (a: Salts, b: Salts | null): boolean => b !== null && a.salt1 === b.salt1 && a.salt2 === b.salt2;
+
+const toldLater = ({ atMs, reason }: Dropped): WaggleError =>
+  new WaggleError('PIN_LOST', `the keeper let go of the hive at ${new Date(atMs).toISOString()}: ${reason}`, {
+    hint: 'What was committed after that comes as one recovered transaction, if the WAL was started over since.',
+  });

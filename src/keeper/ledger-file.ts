@@ -4,7 +4,8 @@
  *
  *     {"version":1, "current": salts of the generation that has begun, or null while the WAL is empty,
  *      "previous": the generation that ended before it, or null,
- *      "untouched": size and time of the database file since `previous` stands in it completely, or null}
+ *      "untouched": size and time of the database file since `previous` stands in it completely, or null,
+ *      "dropped": when and why the keeper let go of the hive by itself, or null}
  *
  * A generation cannot be reset before it was backfilled, and backfilling writes to the database file. So as long as the
  * file bears the same print, at most one generation has begun since: the one that is found.
@@ -19,6 +20,13 @@ export interface LedgerRecord {
   readonly current: Salts | null;
   readonly previous: EndedGeneration | null;
   readonly untouched: Fingerprint | null;
+  readonly dropped: Dropped | null;
+}
+
+/** The pin was given up: the next daemon is told. */
+export interface Dropped {
+  readonly atMs: number;
+  readonly reason: string;
 }
 
 const NAME = 'ledger.json';
@@ -27,7 +35,7 @@ const NAME = 'ledger.json';
 export const readLedgerFile = (dir: string): LedgerRecord | null => {
   try {
     const parsed: LedgerRecord & { version: number } = JSON.parse(readFileSync(join(dir, NAME), 'utf8'));
-    return parsed.version === 1 ? parsed : null;
+    return parsed.version === 1 ? { ...parsed, dropped: parsed.dropped ?? null } : null;
   } catch {
     return null;
   }

@@ -1,62 +1,135 @@
 /**
- * What capture and the keeper say to each other: one JSON message at a time over the channel of the child process.
+ * What a daemon and the keeper say to each other: one JSON message a line (channel.ts), over the pipe by which the daemon
+ * started the keeper, or over the unix socket of a keeper that outlives its daemon (socket.ts).
  *
- * The keeper numbers the WAL generations that it sees from 1 (`generation`); only it can tell whether one ended under
- * its pin (`armed`), so capture takes the end of a generation from it alone.
+ *     keeper ──► anybody    hello, as the first word of each connection
+ *     capture ──► keeper    attach, then drained, hold, release, stop
+ *     keeper  ──► capture   refused, or ready, then begun, generation, spooled, snapshot, gap, stats, warning, failed, stopped
+ *     anybody ──► keeper    status, stop, retire          answered by status, stopped, retired
  *
- *     capture ──► keeper    drained, hold, release, stop
- *     keeper  ──► capture   ready, begun, generation, spooled, snapshot, gap, stats, warning, failed, stopped
+ * One daemon at a time is attached. A keeper that outlives goes on when its connection closes: it holds, hands over and spools.
  *
- * **Over a restart.** Generation numbers count from 1 anew in each keeper; what joins the old to the new are salts.
+ * The keeper numbers the WAL generations that it sees (`generation`); each daemon that attaches counts from 1 anew. Only the
+ * keeper can tell whether a generation ended under its pin (`armed`), so capture takes the end of one from it alone.
+ *
+ * **Over a restart**, of the daemon, of the keeper or of both. What joins the old to the new are salts.
  * Capture keeps its position as (salts, frame). From `ready` it goes on like this, and takes a recovery diff if a step fails:
  *
  * 1. Walk `leftover` in order from the position: a segment of the position's salts whose frames go beyond it is read
  *    from the next frame on; a segment of other salts is reached when its `previous` names the position's salts with
  *    `lastFrame` = the position's frame (then the position becomes its salts, frame 0, and it must start at frame 1).
- * 2. Then generation 1 is reached if its salts are the position's and its mxFrame ≥ the position's frame, or if
+ * 2. Then generation 1 is reached if its salts are the position's, its mxFrame ≥ the position's frame and that frame has the
+ *    position's checksum (`ready.taken`), or if
  *    `ready.previous` names the position's salts with `lastFrame` = the position's frame (go on at frame 1).
  *
- * The first `drained` for generation 1 (frame 0 will do when it is empty) lets the keeper unlink what was left over of
- * earlier generations; leftovers of generation 1's salts go as soon as `drained` covers them.
+ * A position at frame 0 has no salts yet: `StartNote` is what proves it.
+ *
+ * Generations before 1 are numbered 0, -1, … backwards. `drained` lets the keeper unlink what it covers, of earlier generations as
+ * of generation 1 (for which frame 0 will do when it is empty).
+ *
+ * **Another version.** `hello`, `stop` and `retire` are the same in every version. A daemon that finds a keeper of another
+ * `protocol` tells it to `retire`: it stops handing over, keeps its pin, writes its ledger, lets go of the lock and answers
+ * `retired`. Then the daemon starts its own keeper, which takes the lock and its pin and reads ledger and spool. Only when that
+ * one is `ready` the daemon closes the connection to the old one, which ends. So the new pin is taken before the old one is dropped.
+ * If the daemon dies in between, the old keeper takes the lock back and goes on, or ends if the new one has it.
  */
+import type { Checksum } from '../sqlite/wal.ts';
 import type { SerializedError } from '../support/errors.ts';
+import type { Fingerprint } from './hive-files.ts';
 import type { EndedGeneration, SpoolSegment } from './spool.ts';
 
-/** How the keeper process is started: `argv[2]` holds this as JSON. */
-export interface KeeperOptions {
-  /** Resolved path of the hive. */
-  readonly hive: string;
-  /** Directory for spool segments; exists. */
-  readonly spoolDir: string;
+export const PROTOCOL = 1;
+/** Exit status of a keeper that found another one in its place. */
+export const EXIT_LOCKED = 75;
+/** Held by the keeper of this spool directory. */
+export const LOCK_NAME = 'keeper.lock';
+
+/** What the daemon that is attached wants; another one may want it otherwise. */
+export interface KeeperSettings {
   /** Above this size of the WAL a barrier is allowed against a writer without pauses. */
   readonly maxWalBytes: number;
+  /** Goes on without a daemon. */
+  readonly outlive: boolean;
+  /** So much the spool may hold, together with a WAL that cannot be spooled; beyond it the pin is dropped. */
+  readonly spoolBytes: number;
+  /** So long it goes on without a daemon; then the pin is dropped. */
+  readonly patienceMs: number;
+}
+
+/** How the keeper process is started: `argv[2]` holds this as JSON. */
+export interface KeeperOptions extends KeeperSettings {
+  /** Resolved path of the hive. */
+  readonly hive: string;
+  /** Directory for spool segments, lock, socket and log of the keeper; exists. */
+  readonly spoolDir: string;
   /**
-   * What capture has durably taken before: frames of the generation with these salts up to `frame`. Null: nothing.
-   * If the hive still has that generation and the first pin lands on slot 0, the keeper spools what follows `frame`
+   * Null: nothing. If the hive still has that generation and the first pin lands on slot 0, the keeper spools what follows `frame`
    * inside the start barrier.
    */
-  readonly taken: { readonly salt1: number; readonly salt2: number; readonly frame: number } | null;
+  readonly taken: Taken | null;
+}
+
+/** What capture has durably taken before: frames of the generation with these salts up to `frame` (> 0). */
+export interface Taken {
+  readonly salt1: number;
+  readonly salt2: number;
+  readonly frame: number;
+}
+
+/**
+ * Proof of a position at frame 0 (a state that was read while the WAL was empty): it is the beginning of the generation that
+ * this keeper numbers so, and the database file with this print is that state.
+ */
+export interface StartNote {
+  readonly keeper: string;
+  readonly generation: number;
+  /** Null: the file had been written too recently to be told from a later write. */
+  readonly print: Fingerprint | null;
 }
 
 export type ToKeeper =
+  /** To be its daemon; answered by `ready` or `refused`. */
+  | { readonly type: 'attach'; readonly settings: KeeperSettings; readonly taken: Taken | null }
+  /** Answered by `status`. */
+  | { readonly type: 'status' }
+  /** Stand still and make room for another keeper; answered by `retired`. The connection's end is the keeper's, if another one has its place. */
+  | { readonly type: 'retire' }
   /** Frames of `generation` up to `frame` are durably in the log; spool segments up to there may be unlinked. */
   | { readonly type: 'drained'; readonly generation: number; readonly frame: number }
   /** Keep the pin where it is (capture copies the database file); answered by `snapshot`. */
   | { readonly type: 'hold' }
   /** Ends `hold`. */
   | { readonly type: 'release' }
-  /** Orderly end: answer with `stopped` after the connections are closed. */
+  /** Orderly end, also of a keeper that outlives: answer with `stopped` after the connections are closed. */
   | { readonly type: 'stop' };
 
+/** What capture says once it is attached. */
+export type FromCapture = Extract<ToKeeper, { type: 'drained' | 'hold' | 'release' }>;
+
 export type FromKeeper =
+  | {
+      readonly type: 'hello';
+      readonly protocol: number;
+      readonly pid: number;
+      readonly hive: string;
+    }
+  /** Another daemon is attached. */
+  | { readonly type: 'refused' }
   /**
-   * First pin taken. Generation 1 is the WAL as found: frames 1..mxFrame of these salts are committed and held (in the
-   * WAL or, from `spooledFrom` on, also in the spool). mxFrame 0: the WAL is empty and salts mean nothing yet.
-   * The keeper starts in the state of `hold` and hands nothing over until `release`.
+   * The pin is held, and the daemon attached. Generation 1 is the one that the WAL is in: frames 1..mxFrame of these salts are
+   * committed and held (in the WAL, in the spool or in both). mxFrame 0: the pin stands before its first frame, salts mean nothing,
+   * and `begun` follows when it has one. The keeper is in the state of `hold` and hands nothing over until `release`.
    */
   | {
       readonly type: 'ready';
       readonly pid: number;
+      /** Random id of this keeper, and its own number of generation 1. */
+      readonly keeper: string;
+      readonly number: number;
+      /** Running checksum of frame `taken.frame`, if the WAL is in that generation and has that frame: salts alone can come back. */
+      readonly taken: Checksum | null;
+      /** Of the database file, taken under the pin: a generation cannot be reset without a write to that file. Null: too recent. */
+      readonly print: Fingerprint | null;
       readonly salt1: number;
       readonly salt2: number;
       readonly mxFrame: number;
@@ -67,7 +140,7 @@ export type FromKeeper =
        * generation: take a recovery diff. True promises that every frame after `taken.frame` up to mxFrame can be read.
        */
       readonly proven: boolean;
-      /** Sound segments of keepers before, oldest first. Torn ones have been removed. */
+      /** Sound segments that no daemon has taken, oldest first, also of keepers before. Torn ones have been removed. */
       readonly leftover: readonly SpoolSegment[];
       /** Generation 1 directly follows this one, provably; null: not known. */
       readonly previous: EndedGeneration | null;
@@ -110,11 +183,42 @@ export type FromKeeper =
   | { readonly type: 'warning'; readonly error: SerializedError }
   /** A fault it cannot mend; the keeper ends after it. */
   | { readonly type: 'failed'; readonly error: SerializedError }
+  /** Answer to `retire`: it stands still, and the lock is free. */
+  | { readonly type: 'retired' }
+  | { readonly type: 'status'; readonly status: KeeperStatus }
+  | ({ readonly type: 'stopped' } & Stopped);
+
+/** How a keeper ended in order. */
+export interface Stopped {
   /**
-   * Answer to `stop`. `clean`: everything was drained or spooled, stood in the database file, and nothing has written to
-   * that file since; the next keeper's `ready.previous` proves it again.
+   * Everything was drained or spooled, stood in the database file, and nothing has written to that file since; the next
+   * keeper's `ready.previous` proves it again.
    */
-  | { readonly type: 'stopped'; readonly clean: boolean };
+  readonly clean: boolean;
+  /** If `clean`: the print of that file, which holds everything up to `frame` of `generation`, and nothing more. */
+  readonly print: Fingerprint | null;
+  readonly generation: number;
+  readonly frame: number;
+}
+
+/** For people. */
+export interface KeeperStatus {
+  readonly pid: number;
+  readonly startedAtMs: number;
+  /** A daemon is attached. */
+  readonly attached: boolean;
+  /** The keeper's own number of the WAL's generation, its salts (null while it is empty) and its last frame. */
+  readonly generation: number;
+  readonly salt1: number | null;
+  readonly salt2: number | null;
+  readonly lastFrame: number;
+  /** Committed frames that no daemon has taken, in the WAL and in the spool. */
+  readonly undrainedFrames: number;
+  readonly spool: { readonly bytes: number; readonly limitBytes: number };
+  /** Until it lets go of the hive; null while a daemon is attached. */
+  readonly patienceLeftMs: number | null;
+  readonly stats: KeeperStats;
+}
 
 export interface KeeperStats {
   readonly handOvers: number;

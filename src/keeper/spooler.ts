@@ -3,9 +3,10 @@
  * unlinks them when capture has passed them.
  */
 import { unlinkSync } from 'node:fs';
+import { FRAME_HEADER_BYTES } from '../sqlite/wal.ts';
 import { WaggleError, systemErrorCode } from '../support/errors.ts';
 import type { Ledger } from './ledger.ts';
-import { FramesGone, writeSpoolSegment, type SpoolSegment } from './spool.ts';
+import { FramesGone, writeSpoolSegment, type Salts, type SpoolSegment } from './spool.ts';
 
 export interface SpoolerOptions {
   readonly dir: string;
@@ -16,6 +17,8 @@ export interface SpoolerOptions {
   readonly leftover: readonly SpoolSegment[];
   /** What capture has durably taken of generation 1. */
   readonly drained: number;
+  /** So much may lie in the spool. */
+  limitBytes(): number;
   spooled(segment: SpoolSegment, generation: number): void;
   /** The spool cannot be written at this moment. Called once until it works again. */
   stuck(error: WaggleError): void;
@@ -23,8 +26,15 @@ export interface SpoolerOptions {
 
 const RETRY_MS = 1000;
 
+const sizeOf = ({ firstFrame, lastFrame, pageSize }: SpoolSegment): number => (lastFrame - firstFrame + 1) * (pageSize + FRAME_HEADER_BYTES);
+
 export class Spooler {
+  /** Copied since the start. */
   spooledBytes = 0;
+  /** What lies in the spool now. */
+  heldBytes = 0;
+  /** Something had to be spooled for which there is no room within the limit. */
+  isFull = false;
   readonly #options: SpoolerOptions;
   readonly #segments: { readonly generation: number; readonly segment: SpoolSegment }[] = [];
   #serial = 1;
@@ -37,11 +47,13 @@ export class Spooler {
     this.#options = options;
     this.#safe = options.drained;
     const { salts } = options.ledger;
-    for (const segment of options.leftover) {
-      const current = salts !== null && segment.salt1 === salts.salt1 && segment.salt2 === salts.salt2;
-      this.#segments.push({ generation: current ? 1 : 0, segment });
+    const numbers = numberLeftover(options.leftover, salts);
+    for (const [index, segment] of options.leftover.entries()) {
+      const generation = numbers[index]!;
+      this.#segments.push({ generation, segment });
+      this.heldBytes += sizeOf(segment);
       this.#serial = segment.serial + 1;
-      if (current && segment.firstFrame <= this.#safe + 1) this.#safe = Math.max(this.#safe, segment.lastFrame);
+      if (generation === 1 && segment.firstFrame <= this.#safe + 1) this.#safe = Math.max(this.#safe, segment.lastFrame);
     }
   }
 
@@ -52,6 +64,16 @@ export class Spooler {
       this.#safe = 0;
     }
     return this.#safe;
+  }
+
+  /** What no daemon has taken, oldest first. */
+  get segments(): SpoolSegment[] {
+    return this.#segments.map(({ segment }) => segment);
+  }
+
+  /** The spool could not be written when it was last tried. */
+  get isStuck(): boolean {
+    return this.#isStuck;
   }
 
   /** Nothing up to `frame` of the current generation will be asked for. */
@@ -67,6 +89,7 @@ export class Spooler {
       if (first === undefined || first.generation > generation) return;
       if (first.generation === generation && first.segment.lastFrame > frame) return;
       this.#segments.shift();
+      this.heldBytes -= sizeOf(first.segment);
       try {
         unlinkSync(first.segment.path);
       } catch {
@@ -76,14 +99,18 @@ export class Spooler {
   }
 
   /**
-   * Copies what is not safe yet up to `frame` (committed). False if that cannot be done now: the disk is full (tried
-   * again a second later), or the WAL no longer has the frames.
+   * Copies what is not safe yet up to `frame` (committed). False if that cannot be done now: the limit is reached, the disk is
+   * full (tried again a second later), or the WAL no longer has the frames.
    */
   spoolTo(frame: number, now: number): boolean {
     const firstFrame = this.safe + 1;
     if (firstFrame > frame) return true;
     const { dir, walFd, pageSize, ledger } = this.#options;
     if (now < this.#stuckUntil || ledger.salts === null) return false;
+    if (this.heldBytes + (frame - firstFrame + 1) * (pageSize + FRAME_HEADER_BYTES) > this.#options.limitBytes()) {
+      this.isFull = true;
+      return false;
+    }
     try {
       const segment = writeSpoolSegment({
         dir,
@@ -99,7 +126,8 @@ export class Spooler {
       this.#segments.push({ generation: ledger.generation, segment });
       this.#safe = frame;
       this.#isStuck = false;
-      this.spooledBytes += (frame - firstFrame + 1) * (pageSize + 24);
+      this.spooledBytes += sizeOf(segment);
+      this.heldBytes += sizeOf(segment);
       this.#options.spooled(segment, ledger.generation);
       return true;
     } catch (error) {
@@ -111,6 +139,19 @@ export class Spooler {
     }
   }
 }
+
+/** Generations backwards from the current one (1), as a daemon that walks over the segments counts them. */
+const numberLeftover = (leftover: readonly SpoolSegment[], current: Salts | null): number[] => {
+  const numbers: number[] = [];
+  let after: Salts | null = current;
+  let number = 1;
+  for (const segment of leftover.toReversed()) {
+    if (after === null || segment.salt1 !== after.salt1 || segment.salt2 !== after.salt2) number -= 1;
+    after = segment;
+    numbers.push(number);
+  }
+  return numbers.reverse();
+};
 
 const asSpoolError = (dir: string, error: unknown): WaggleError => {
   const code = systemErrorCode(error);

@@ -10,7 +10,7 @@ export interface CaptureState {
   readonly catalogVersion: number;
   /** Size of the hive in pages as of the position. */
   readonly sizePages: number;
-  /** Capture's own note (JSON) of an orderly end; null as soon as anything was appended after it. */
+  /** Capture's own note (JSON) of the position; null as soon as anything was appended after it. */
   readonly clean: string | null;
 }
 

@@ -37,7 +37,7 @@ export interface LogBatch {
   readonly sizePages: number;
   /** Version of the catalog as of `position`. */
   readonly catalogVersion: number;
-  /** Note of an orderly end; left out: capture goes on, and the note before is cleared. */
+  /** What capture notes of the position; left out: the note before is cleared. */
   readonly clean?: string | null;
   /** Versions that the log does not have yet. */
   readonly catalogs: readonly Catalog[];
@@ -156,6 +156,16 @@ export class LogWriter implements Disposable {
     }
     if (this.#frames >= CHECKPOINT_FRAMES) this.#checkpoint();
     return this.#row.head_seq;
+  }
+
+  /** Replaces the note that belongs to the state (`LogBatch.clean`). */
+  note(clean: string): void {
+    try {
+      this.#database.prepare('UPDATE state SET clean = ? WHERE id = 1').run(clean);
+      this.#row = { ...this.#row, clean };
+    } catch (error) {
+      throw stateError(error, this.#path);
+    }
   }
 
   /** Makes everything appended so far survive a power loss. Blocks for an fdatasync. */

@@ -97,6 +97,11 @@ export class Mirror implements AsyncDisposable {
     return readFolded(directory)?.pageSize ?? null;
   }
 
+  /** Last batch that its page file holds; null as above. */
+  static batchIdOf(directory: string): number | null {
+    return readFolded(directory)?.batchId ?? null;
+  }
+
   /**
    * Opens the mirror as of the log's batch `batchId`, or tells why it is not valid. Everything up to that batch is
    * folded at once, so that the redo log starts empty.

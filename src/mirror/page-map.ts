@@ -2,7 +2,8 @@
  * Which tree each page of the mirror belongs to (DESIGN "From pages to rows"). Two typed arrays, indexed by page number:
  *
  *     tree[p]    id of the table's tree, 0: no captured tree (indexes, free pages, pointer maps)
- *     chain[p]   0: a b-tree page    > 0: first page of an overflow chain, whose cell stands on page chain[p] (of a table: a leaf)
+ *     chain[p]   0: a b-tree page    > 0: first page of an overflow chain, whose cell stands on page chain[p]
+ *                (a leaf; of a WITHOUT ROWID table also an interior page)
  *                < 0: a later page of the overflow chain that begins at -chain[p]
  *
  * Pages are attributed by reachability from the table's root alone, never by what they look like: freed pages hold
@@ -18,16 +19,10 @@ import {
   PageCorruption,
   pageKind,
   TableCell,
-  type TreeKind,
+  TABLE_TREE,
+  type TreeKinds,
 } from '../sqlite/btree-page.ts';
 import { forEachOverflowPage, type ReadPage } from '../sqlite/payload.ts';
-
-/** A tree as the map knows it. */
-export interface MappedTree {
-  readonly tree: number;
-  readonly root: number;
-  readonly kind: TreeKind;
-}
 
 export class PageMap {
   tree: Int32Array;
@@ -59,13 +54,12 @@ export class PageMap {
   }
 
   /**
-   * Walks a tree from its root and claims its pages. Throws a PageCorruption when a page is claimed twice or is of another
-   * kind.
+   * Walks a tree from its root and claims its pages. Throws a PageCorruption when a page is claimed twice or is not of
+   * the tree's kinds.
    */
-  addTree({ tree, root, kind: treeKind }: MappedTree, usableSize: number, sizePages: number, readPage: ReadPage): void {
+  addTree({ tree, root, kinds }: TreeToAdd, usableSize: number, sizePages: number, readPage: ReadPage): void {
     this.ensure(sizePages);
-    const isIndex = treeKind === INDEX_TREE;
-    const cell = isIndex ? new IndexCell(usableSize) : new TableCell(usableSize);
+    const cell = kinds === INDEX_TREE ? new IndexCell(usableSize) : new TableCell(usableSize);
     const stack = [root];
     const claim = (page: number, chain: number): void => {
       if (page < 1 || page > sizePages) throw new PageCorruption(`page ${page} lies outside the database`);
@@ -77,9 +71,9 @@ export class PageMap {
       claim(page, 0);
       const image = readPage(page);
       const kind = pageKind(image, page);
-      if (kind !== treeKind.interior && kind !== treeKind.leaf) throw new PageCorruption(`page ${page} is of a kind (${kind}) that its tree is not`);
-      if (kind === treeKind.interior) forEachChild(image, page, (child) => void stack.push(child));
-      if (kind === treeKind.leaf || isIndex) this.#addOverflow(page, image, cell, usableSize, readPage, claim);
+      if (kind !== kinds.interior && kind !== kinds.leaf) throw new PageCorruption(`page ${page} is of another kind of tree (kind ${kind})`);
+      if (kind === kinds.interior) forEachChild(image, page, (child) => void stack.push(child));
+      if (kind === kinds.leaf || kinds === INDEX_TREE) this.#addOverflow(page, image, cell, usableSize, readPage, claim);
     }
   }
 
@@ -108,6 +102,16 @@ export class PageMap {
     }
   }
 }
+
+/** A tree that is not in the map yet. */
+export interface TreeToAdd {
+  readonly tree: number;
+  readonly root: number;
+  readonly kinds: TreeKinds;
+}
+
+/** The tree of sqlite_schema. */
+export const schemaTree = (tree: number): TreeToAdd => ({ tree, root: 1, kinds: TABLE_TREE });
 
 const grown = (array: Int32Array, length: number): Int32Array => {
   const result = new Int32Array(length);

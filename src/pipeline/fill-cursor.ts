@@ -1,14 +1,16 @@
 /** How far a first fill has come: kept in the checkpoint's `fill`, so that it moves with the rows it speaks of. */
 import { WaggleError } from '../support/errors.ts';
 import { canonicalInteger } from '../sqlite/varint.ts';
+import type { Row } from '../change/row.ts';
 import type { RowPlace } from '../change/table.ts';
+import { keyPrefix } from '../sqlite/key-order.ts';
 
 export interface FillCursor {
   /** True: the target may hold rows that the hive does not (anymore); each table is emptied when its fill begins. */
   readonly reconcile: boolean;
   /** Tables that are still to be filled; the first of them is begun. */
   readonly tables: readonly string[];
-  /** The row of `tables[0]` that was filled last; null: none yet. */
+  /** Where the last row of `tables[0]` that was filled stands; null: none yet. */
   readonly after: RowPlace | null;
   /** Generation of the chunks of `tables[0]` so far; null with `after`. */
   readonly generation: string | null;
@@ -28,8 +30,17 @@ export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
 /** The same table from its first row again. */
 export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null });
 
+/** Where a row stands in its table's order. */
+export const placeOfRow = ({ table, rowid, record }: Row): RowPlace =>
+  table.withoutRowid === undefined ? rowid : keyPrefix(record, table.withoutRowid.key.length);
+
 export const encodeCursor = (cursor: FillCursor | null): string | null =>
-  cursor === null ? null : JSON.stringify({ v: 1, ...cursor, after: encodePlace(cursor.after) });
+  cursor === null ? null : JSON.stringify({ v: 1, ...cursor, after: cursor.after === null ? null : encodePlace(cursor.after) });
+
+/** Digits, or `x` and hexadecimal digits. */
+const encodePlace = (place: RowPlace): string => (place instanceof Uint8Array ? `x${Buffer.from(place).toString('hex')}` : String(place));
+
+const decodePlace = (text: string): RowPlace => (text.startsWith('x') ? Buffer.from(text.slice(1), 'hex') : canonicalInteger(BigInt(text)));
 
 /** Throws SINK_CHECKPOINT_UNKNOWN on a note that this version did not write: the fill then starts again. */
 export const decodeCursor = (note: string | null): FillCursor | null => {
@@ -37,18 +48,7 @@ export const decodeCursor = (note: string | null): FillCursor | null => {
   const raw = parse(note);
   if (raw?.v !== 1) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', "the checkpoint's note about the first fill cannot be read");
   const { v: _, after, ...cursor } = raw;
-  return { ...cursor, after: decodePlace(after) };
-};
-
-/** A rowid as its digits; a key as `k` and base64. */
-const encodePlace = (place: RowPlace | null): string | null => {
-  if (place === null) return null;
-  return place instanceof Uint8Array ? `k${Buffer.from(place).toString('base64')}` : String(place);
-};
-
-const decodePlace = (text: string | null): RowPlace | null => {
-  if (text === null) return null;
-  return text.startsWith('k') ? Buffer.from(text.slice(1), 'base64') : canonicalInteger(BigInt(text));
+  return { ...cursor, after: after === null ? null : decodePlace(after) };
 };
 
 type RawCursor = Omit<FillCursor, 'after'> & { readonly v: number; readonly after: string | null };

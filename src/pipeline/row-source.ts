@@ -4,7 +4,7 @@ import type { RowPlace, Table } from '../change/table.ts';
 
 export interface RowSource {
   /**
-   * Rows of a captured table in the order in which they stand, those behind `after` (null: from the first), about `maxBytes` of records
+   * Rows of a captured table in their order (by rowid; WITHOUT ROWID: by key), those behind `after` (null: from the first), about `maxBytes` of records
    * and at least one row. Null: there is no such table (any more). Rejects with a WaggleError.
    *
    * Calls do not overlap in time of one sink: the next is made when the one before has answered.
@@ -15,7 +15,7 @@ export interface RowSource {
 export interface RowChunk {
   /** The table as of `asOf`. */
   readonly table: Table;
-  /** In the order in which they stand in the table. */
+  /** In the table's order. */
   readonly rows: readonly Row[];
   /**
    * The head of the log whose state the rows show, exactly. Never before a head that a LogReader has seen when

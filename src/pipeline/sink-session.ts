@@ -15,7 +15,7 @@ import type { HeadNotice } from '../stream/head-notice.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
 import { chunkParts, transactionParts } from './batch-parts.ts';
-import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, restartTable } from './fill-cursor.ts';
+import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
 import type { TableMapping } from './mapping.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
 import type { Sink, SinkChange, SinkContext } from './sink.ts';
@@ -321,7 +321,8 @@ interface Progress {
 
 const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {
   if (chunk.done) return nextTable(cursor, chunk.rows.length);
-  const after = chunk.rows.at(-1)?.place ?? cursor.after;
+  const last = chunk.rows.at(-1);
+  const after = last === undefined ? cursor.after : placeOfRow(last);
   return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length };
 };
 

@@ -10,7 +10,7 @@
  *     leaf table cell       payload bytes varint | rowid varint | local payload | first overflow page u32 if it overflows
  *     interior table cell   left child u32 | rowid varint
  *     leaf index cell       payload bytes varint | local payload | first overflow page u32 if it overflows
- *     interior index cell   left child u32 | the same; its row stands between those of its children
+ *     interior index cell   left child u32 | the same: rows stand on interior pages too (WITHOUT ROWID tables)
  *     overflow page         next page u32 (0: last) | payload, up to usable size - 4
  *
  * Nothing here trusts the bytes: what points outside the page throws a PageCorruption.
@@ -21,17 +21,6 @@ export const INTERIOR_INDEX = 2;
 export const INTERIOR_TABLE = 5;
 export const LEAF_INDEX = 10;
 export const LEAF_TABLE = 13;
-
-/** The two kinds of page that a tree consists of. */
-export interface TreeKind {
-  readonly interior: number;
-  readonly leaf: number;
-}
-
-/** A table's rows by rowid, on leaves alone. */
-export const TABLE_TREE: TreeKind = { interior: INTERIOR_TABLE, leaf: LEAF_TABLE };
-/** Records in their own order, on interior pages too: indexes, and the rows of a WITHOUT ROWID table. */
-export const INDEX_TREE: TreeKind = { interior: INTERIOR_INDEX, leaf: LEAF_INDEX };
 
 /** SQLite's own upper limit of a record (SQLITE_MAX_LENGTH). */
 const MAX_PAYLOAD = 2147483647;
@@ -85,21 +74,16 @@ const notZero = (child: number): number => {
 export const interiorRowid = (page: Buffer, pageNumber: number, index: number): number | bigint =>
   readRowid(page, readU16(page, btreeOffset(pageNumber) + 12 + index * 2) + 4);
 
-/** A cell that holds a record, or its beginning. */
+/** What a parsed cell tells of its payload. */
 export interface PayloadCell {
-  /** Bytes of the whole record. */
   readonly payloadBytes: number;
-  /** Offset and length of the part that stands in the page. */
   readonly localOffset: number;
   readonly localBytes: number;
-  /** Offset behind the cell. */
-  readonly end: number;
-  /** First page of the overflow chain; 0: none. Call after `parse`. */
   readOverflow(page: Buffer): number;
 }
 
 /** A cell of a leaf table page, parsed in place again and again: scanning allocates nothing. */
-export class TableCell implements PayloadCell {
+export class TableCell {
   rowid: number | bigint = 0;
   /** Bytes of the whole record. */
   payloadBytes = 0;
@@ -160,36 +144,31 @@ export class TableCell implements PayloadCell {
   }
 }
 
-/** A cell of an index page, leaf or interior, parsed in place again and again. Rows of a WITHOUT ROWID table stand in both. */
+/** A cell of a page of an index b-tree, parsed in place again and again. Fields as of `TableCell`. */
 export class IndexCell implements PayloadCell {
   payloadBytes = 0;
   localOffset = 0;
   localBytes = 0;
-  /** Offset of the payload's size: the cell's own bytes, without the left child. */
-  start = 0;
   end = 0;
+
   readonly #usable: number;
   readonly #maxLocal: number;
   readonly #minLocal: number;
 
+  /** `usableSize`: page size less reserved bytes. */
   constructor(usableSize: number) {
     this.#usable = usableSize;
     this.#maxLocal = Math.floor(((usableSize - 12) * 64) / 255) - 23;
     this.#minLocal = Math.floor(((usableSize - 12) * 32) / 255) - 23;
   }
 
-  /** The index-th cell of an index page. */
+  /** The index-th cell of a page that `checkIndexPage` has seen. */
   parseAt(page: Buffer, pageNumber: number, index: number): void {
     const pointers = cellPointersOffset(page, pageNumber);
     const offset = readU16(page, pointers + index * 2);
     if (offset < pointers + cellCount(page, pageNumber) * 2) throw new PageCorruption('cell lies in the page header');
-    this.parse(page, offset + (pageKind(page, pageNumber) === INTERIOR_INDEX ? 4 : 0));
-  }
-
-  /** `offset`: behind the left child, if there is one. */
-  parse(page: Buffer, offset: number): void {
-    const payload = readVarint(page, offset);
-    this.start = offset;
+    const isInterior = pageKind(page, pageNumber) === INTERIOR_INDEX;
+    const payload = readVarint(page, isInterior ? offset + 4 : offset);
     this.payloadBytes = payload;
     this.localOffset = varintEnd;
     if (payload <= this.#maxLocal) {
@@ -200,21 +179,42 @@ export class IndexCell implements PayloadCell {
       this.localBytes = surplus <= this.#maxLocal ? surplus : this.#minLocal;
       this.end = varintEnd + this.localBytes + 4;
     }
+    // A varint that ran off the page gives NaN, which fails here as well.
     if (!(this.end <= this.#usable && payload <= MAX_PAYLOAD)) throw new PageCorruption('cell ends behind the page');
   }
 
+  /** First overflow page; 0: none. */
   readOverflow(page: Buffer): number {
     return this.payloadBytes > this.localBytes ? readU32(page, this.end - 4) : 0;
   }
 }
 
-/** Throws unless the page is an index page, leaf or interior, whose cell pointers lie inside it. */
+/** Throws unless the page is one of an index b-tree whose cell pointers lie inside it. */
 export const checkIndexPage = (page: Buffer, pageNumber: number): void => {
   const kind = pageKind(page, pageNumber);
   if (kind !== LEAF_INDEX && kind !== INTERIOR_INDEX) throw new PageCorruption('not an index page');
   if (cellPointersOffset(page, pageNumber) + cellCount(page, pageNumber) * 2 > page.length)
     throw new PageCorruption('cell pointers run past the page');
 };
+
+/** Left child of the index-th cell of an interior page; the right-most child behind the last. */
+export const childAt = (page: Buffer, pageNumber: number, index: number): number => {
+  const header = btreeOffset(pageNumber);
+  if (index === readU16(page, header + 3)) return notZero(readU32(page, header + 8));
+  const cell = readU16(page, header + 12 + index * 2);
+  if (cell + 4 > page.length) throw new PageCorruption('cell lies outside the page');
+  return notZero(readU32(page, cell));
+};
+
+/** The two kinds of page that a tree consists of. */
+export interface TreeKinds {
+  readonly interior: number;
+  readonly leaf: number;
+}
+
+export const TABLE_TREE: TreeKinds = { interior: INTERIOR_TABLE, leaf: LEAF_TABLE };
+/** Of a WITHOUT ROWID table. */
+export const INDEX_TREE: TreeKinds = { interior: INTERIOR_INDEX, leaf: LEAF_INDEX };
 
 /** Throws unless the page is a leaf table page whose cell pointers lie inside it. */
 export const checkLeaf = (page: Buffer, pageNumber: number): void => {

@@ -1,98 +1,155 @@
 /**
- * The order of the rows of a WITHOUT ROWID table: their records begin with the key columns, and sort as SQLite sorts index
- * entries (https://sqlite.org/fileformat2.html#record_sort_order): NULL, numbers by value, text by its collation, blobs by bytes.
+ * The order of records in an index b-tree, which is where the rows of a WITHOUT ROWID table stand
+ * (https://sqlite.org/fileformat2.html#representation_of_sql_indices): field by field, NULL < numbers < TEXT < BLOB; numbers by value,
+ * TEXT by the field's collation, BLOB by bytes; a DESC field the other way round.
+ *
+ * Only SQLite's own collations are known here: an application's collation is code that only the application has.
  */
-import { readVarint, varintEnd, varintLength, writeVarint } from './varint.ts';
-import { decodeRecordValues, type RawValue, type RecordEncoding, RecordError, serialTypeLength } from './record.ts';
+import { decodeText, type RecordEncoding, RecordError, serialTypeLength } from './record.ts';
+import { readVarint, varintEnd } from './varint.ts';
 
-export interface KeyPart {
-  /** BINARY, NOCASE or RTRIM, which SQLite brings; the application's own cannot be known. */
-  readonly collation: string;
+export const COLLATIONS = ['BINARY', 'NOCASE', 'RTRIM'] as const;
+export type Collation = (typeof COLLATIONS)[number];
+
+/** A field of the key; the key's fields are the first of the record. */
+export interface KeyField {
+  readonly collation: Collation;
   readonly descending: boolean;
 }
 
-/** Below 0: `a` comes first. Text is compared in `encoding`, which is that of both records. Throws a RecordError. */
-export const compareKeys = (a: Buffer, b: Buffer, parts: readonly KeyPart[], encoding: RecordEncoding): number => {
-  const left = decodeRecordValues(a, parts.length);
-  const right = decodeRecordValues(b, parts.length);
-  for (let index = 0; index < parts.length; index += 1) {
-    const { collation, descending } = parts[index]!;
-    const order = compareValues(left[index]!, right[index]!, collation, encoding);
-    if (order !== 0) return descending ? -order : order;
-  }
-  return 0;
+/** Negative: `a` stands before `b`. 0: the same key. Throws a RecordError on a record that contradicts itself. */
+export type CompareKeys = (a: Buffer, b: Buffer) => number;
+
+export const keyComparison = (fields: readonly KeyField[], encoding: RecordEncoding): CompareKeys => {
+  const texts = fields.map(({ collation }) => textComparison(collation, encoding));
+  return (a, b) => {
+    let bodyA = readVarint(a, 0);
+    let headerA = varintEnd;
+    let bodyB = readVarint(b, 0);
+    let headerB = varintEnd;
+    for (let index = 0; index < fields.length; index += 1) {
+      const typeA = readVarint(a, headerA);
+      headerA = varintEnd;
+      const typeB = readVarint(b, headerB);
+      headerB = varintEnd;
+      const endA = bodyA + serialTypeLength(typeA);
+      const endB = bodyB + serialTypeLength(typeB);
+      if (!(endA <= a.length && endB <= b.length)) throw new RecordError('record value ends behind the record');
+      const classA = storageClass(typeA);
+      let order = classA - storageClass(typeB);
+      if (order === 0 && classA !== NULL) {
+        if (classA === NUMBER) {
+          const valueA = numberAt(a, bodyA, typeA);
+          const valueB = numberAt(b, bodyB, typeB);
+          // Exact also between a bigint and a double.
+          order = valueA < valueB ? -1 : valueA > valueB ? 1 : 0;
+        } else if (classA === TEXT) {
+          order = texts[index]!(a, bodyA, endA, b, bodyB, endB);
+        } else {
+          order = a.compare(b, bodyB, endB, bodyA, endA);
+        }
+      }
+      if (order !== 0) return fields[index]!.descending ? -order : order;
+      bodyA = endA;
+      bodyB = endB;
+    }
+    return 0;
+  };
 };
 
-const rank = (value: RawValue): number => {
-  if (value === null) return 0;
-  if (typeof value === 'number' || typeof value === 'bigint') return 1;
-  return value instanceof Uint8Array ? 3 : 2;
-};
-
-const compareValues = (a: RawValue, b: RawValue, collation: string, encoding: RecordEncoding): number => {
-  const byRank = rank(a) - rank(b);
-  if (byRank !== 0 || a === null || b === null) return byRank;
-  if (a instanceof Uint8Array || b instanceof Uint8Array) return Buffer.compare(a as Uint8Array, b as Uint8Array);
-  if (typeof a === 'object' || typeof b === 'object')
-    return compareText((a as { text: Buffer }).text, (b as { text: Buffer }).text, collation, encoding);
-  // A bigint and a double compare by their exact values.
-  return a < b ? -1 : a > b ? 1 : 0;
-};
-
-const compareText = (a: Buffer, b: Buffer, collation: string, encoding: RecordEncoding): number => {
-  const name = collation.toUpperCase();
-  if (name === 'BINARY') return Buffer.compare(a, b);
-  // The other two are defined on UTF-8.
-  const left = asUtf8(a, encoding);
-  const right = asUtf8(b, encoding);
-  if (name === 'RTRIM') return Buffer.compare(withoutSpaces(left), withoutSpaces(right));
-  if (name === 'NOCASE') return compareFolded(left, right);
-  throw new RecordError(`collation ${collation} is not known`);
-};
-
-const asUtf8 = (text: Buffer, encoding: RecordEncoding): Buffer => {
-  if (encoding === 'utf8') return text;
-  const copy = Buffer.from(text.subarray(0, text.length & ~1));
-  if (encoding === 'utf16be') copy.swap16();
-  return Buffer.from(copy.toString('utf16le'), 'utf8');
-};
-
-const withoutSpaces = (text: Buffer): Buffer => {
-  let end = text.length;
-  while (end > 0 && text[end - 1] === 0x20) end -= 1;
-  return text.subarray(0, end);
-};
-
-/** ASCII letters only, up to a NUL at most, then the shorter first: as sqlite3_strnicmp and its caller do. */
-const compareFolded = (a: Buffer, b: Buffer): number => {
-  const length = Math.min(a.length, b.length);
-  for (let index = 0; index < length; index += 1) {
-    const difference = fold(a[index]!) - fold(b[index]!);
-    if (difference !== 0) return difference;
-    if (a[index] === 0) break;
-  }
-  return a.length - b.length;
-};
-
-const fold = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte);
-
-/** The first `count` values of a record as a record of their own: enough to find the place behind it again. */
-export const keyPrefix = (record: Buffer, count: number): Buffer => {
+/** A record of the first `fields` fields of `record`, as a place in the order that outlives the row. */
+export const keyPrefix = (record: Buffer, fields: number): Buffer => {
   const headerSize = readVarint(record, 0);
-  const types = varintEnd;
-  let header = types;
+  const first = varintEnd;
+  let header = first;
   let body = headerSize;
-  for (let index = 0; index < count && header < headerSize; index += 1) {
-    const serialType = readVarint(record, header);
+  for (let index = 0; index < fields; index += 1) {
+    body += serialTypeLength(readVarint(record, header));
     header = varintEnd;
-    body += serialTypeLength(serialType);
   }
-  const typeBytes = header - types;
-  // The size counts its own varint.
-  const size = typeBytes + (varintLength(typeBytes + 1) === 1 ? 1 : varintLength(typeBytes + 2));
-  const prefix = Buffer.allocUnsafe(size + body - headerSize);
-  const at = writeVarint(prefix, 0, size);
-  record.copy(prefix, at, types, header);
-  record.copy(prefix, size, headerSize, body);
-  return prefix;
+  if (!(header <= headerSize && body <= record.length)) throw new RecordError('record value ends behind the record');
+  // The size counts itself. Two bytes always serve: SQLite's keys have at most 2000 columns, whose types take up to 5 bytes each.
+  const size = 2 + header - first;
+  return Buffer.concat([Buffer.from([0x80 | (size >> 7), size & 0x7f]), record.subarray(first, header), record.subarray(headerSize, body)]);
+};
+
+const NULL = 0;
+const NUMBER = 1;
+const TEXT = 2;
+const BLOB = 3;
+
+const storageClass = (serialType: number): number => {
+  if (serialType >= 12) return (serialType & 1) === 1 ? TEXT : BLOB;
+  return serialType === 0 ? NULL : NUMBER;
+};
+
+const numberAt = (record: Buffer, offset: number, serialType: number): number | bigint => {
+  if (serialType === 7) return record.readDoubleBE(offset);
+  if (serialType === 6) return record.readBigInt64BE(offset);
+  if (serialType > 9) throw new RecordError(`reserved serial type ${serialType}`);
+  return serialType >= 8 ? serialType - 8 : record.readIntBE(offset, serialTypeLength(serialType));
+};
+
+type CompareText = (a: Buffer, startA: number, endA: number, b: Buffer, startB: number, endB: number) => number;
+
+const compareBytes: CompareText = (a, startA, endA, b, startB, endB) => a.compare(b, startB, endB, startA, endA);
+
+/** sqlite3StrNICmp: letters of ASCII without case, up to the first NUL; then the shorter first. */
+const compareNoCase: CompareText = (a, startA, endA, b, startB, endB) => {
+  const length = Math.min(endA - startA, endB - startB);
+  for (let index = 0; index < length; index += 1) {
+    const byteA = lower(a[startA + index]!);
+    const byteB = lower(b[startB + index]!);
+    if (byteA !== byteB) return byteA - byteB;
+    if (byteA === 0) break;
+  }
+  return endA - startA - (endB - startB);
+};
+
+const lower = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte);
+
+const compareTrimmed: CompareText = (a, startA, endA, b, startB, endB) =>
+  a.compare(b, startB, withoutSpaces(b, startB, endB), startA, withoutSpaces(a, startA, endA));
+
+const withoutSpaces = (text: Buffer, start: number, end: number): number => {
+  let at = end;
+  while (at > start && text[at - 1] === 0x20) at -= 1;
+  return at;
+};
+
+/** BINARY compares the bytes as they stand; the others are defined on UTF-8, which SQLite turns UTF-16 into first. */
+const textComparison = (collation: Collation, encoding: RecordEncoding): CompareText => {
+  if (collation === 'BINARY') return compareBytes;
+  const compare = collation === 'NOCASE' ? compareNoCase : compareTrimmed;
+  if (encoding === 'utf8') return compare;
+  return (a, startA, endA, b, startB, endB) => {
+    const textA = asUtf8(a, startA, endA, encoding);
+    const textB = asUtf8(b, startB, endB, encoding);
+    return compare(textA, 0, textA.length, textB, 0, textB.length);
+  };
+};
+
+const asUtf8 = (bytes: Buffer, start: number, end: number, encoding: RecordEncoding): Buffer => {
+  const even = end - ((end - start) & 1);
+  const high = encoding === 'utf16le' ? 1 : 0;
+  let isPlain = true;
+  for (let at = start + high; at < even; at += 2) if (bytes[at]! >= 0xd8 && bytes[at]! < 0xe0) isPlain = false;
+  if (isPlain) return Buffer.from(decodeText(bytes, start, even, encoding));
+  // SQLite joins any surrogate with whatever follows it (READ_UTF16): half pairs must come out as they do there.
+  const unit = (at: number): number => (bytes[at + high]! << 8) | bytes[at + 1 - high]!;
+  const out: number[] = [];
+  for (let at = start; at < even;) {
+    let code = unit(at);
+    at += 2;
+    if (code >= 0xd800 && code < 0xe000 && at < even) {
+      const next = unit(at);
+      at += 2;
+      code = (next & 0x3ff) + ((code & 0x3f) << 10) + (((code & 0x3c0) + 0x40) << 10);
+    }
+    if (code < 0x80) out.push(code);
+    else if (code < 0x800) out.push(0xc0 | (code >> 6), 0x80 | (code & 0x3f));
+    else if (code < 0x10000) out.push(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 0x3f), 0x80 | (code & 0x3f));
+    else out.push(0xf0 | ((code >> 18) & 7), 0x80 | ((code >> 12) & 0x3f), 0x80 | ((code >> 6) & 0x3f), 0x80 | (code & 0x3f));
+  }
+  return Buffer.from(out);
 };

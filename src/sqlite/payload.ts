@@ -1,5 +1,5 @@
 /** Whole payloads, put together from a cell's local part and its overflow chain. */
-import { PageCorruption, type PayloadCell, readU32 } from './btree-page.ts';
+import { PageCorruption, readU32, type PayloadCell } from './btree-page.ts';
 
 /** Gives the image of a page; the buffer need stay valid only until the next call. */
 export type ReadPage = (pageNumber: number) => Buffer;

@@ -11,8 +11,6 @@
 import { canonicalInteger, readVarint, varintEnd } from './varint.ts';
 
 export type RecordValue = null | number | bigint | string | Uint8Array;
-/** Text as its bytes, so that no two become one by decoding. */
-export type RawValue = Exclude<RecordValue, string> | { readonly text: Buffer };
 export type RecordEncoding = 'utf8' | 'utf16le' | 'utf16be';
 
 export interface DecodeOptions {
@@ -66,25 +64,6 @@ export const checkRecord = (record: Buffer): void => {
     body += serialTypeLength(serialType);
   }
   if (header !== headerSize || body !== record.length) throw new RecordError('record values do not fill the record');
-};
-
-/** The first `count` values, text as its bytes. Throws a RecordError where the record has fewer. INTEGER as bigint. */
-export const decodeRecordValues = (record: Buffer, count: number): RawValue[] => {
-  const headerSize = readVarint(record, 0);
-  let header = varintEnd;
-  let body = headerSize;
-  const values: RawValue[] = [];
-  while (values.length < count) {
-    if (!(header < headerSize && headerSize <= record.length)) throw new RecordError('record has fewer values than its key');
-    const serialType = readVarint(record, header);
-    header = varintEnd;
-    const length = serialTypeLength(serialType);
-    if (body + length > record.length) throw new RecordError('record value ends behind the record');
-    if (serialType >= 13 && (serialType & 1) === 1) values.push({ text: record.subarray(body, body + length) });
-    else values.push(decodeValue(record, body, serialType, length, { encoding: 'utf8', integers: 'bigint' }) as RawValue);
-    body += length;
-  }
-  return values;
 };
 
 const decodeValue = (record: Buffer, offset: number, serialType: number, length: number, options: DecodeOptions): RecordValue => {

@@ -44,8 +44,10 @@ export const ERROR_KINDS = {
   }),
   /** A page or record of the hive contradicts the file format. */
   HIVE_CORRUPT: kind('Run `PRAGMA integrity_check` on the database and restore a backup if it reports an error.'),
-  /** The hive's page size is not the one the mirror was made with. */
+  /** Page size or reserved bytes changed in the middle of a WAL, which SQLite does not do. (Between two starts they may: the tables are compared.) */
   HIVE_PAGE_SIZE_CHANGED: kind('Move the state directory away and start again; sinks are filled anew.'),
+  /** The rows of a captured WITHOUT ROWID table stand in the order of a collation that only the application has. */
+  COLLATION_UNKNOWN: kind('Exclude the table under `tables: { exclude: [...] }`.'),
   /** SQLite itself refuses a CREATE statement of the hive's schema (for example for an unknown function). */
   CATALOG_UNREADABLE: kind('Exclude the table, or report the statement.'),
   /** The hive has more than one file that could be meant. */
@@ -72,6 +74,10 @@ export const ERROR_KINDS = {
   // --- processes of waggle itself ------------------------------------------------------------------------------
   /** The keeper process ended without being asked to. */
   KEEPER_DIED: kind('Nothing to do: waggle starts it again. If it keeps dying, read its last lines in the log.', { retryable: true }),
+  /** `waggle pause` was called: nothing of waggle touches the hive. */
+  CAPTURE_PAUSED: kind('Run `waggle resume` when the application is done; what happened meanwhile can come as one recovered transaction.', {
+    retryable: true,
+  }),
   /** The capture thread has ended. Retryable for a sink that was reading rows from it: an orderly end is no fault of the sink. */
   CAPTURE_DIED: kind('Run with --verbose and report the trace.', { retryable: true }),
 

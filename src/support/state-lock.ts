@@ -1,11 +1,8 @@
-/**
- * One daemon a state directory. The lock is SQLite's own write lock on a small file, held by an open transaction: the
- * kernel takes it back when the process dies, however it dies. Who holds it stands in a file beside it.
- */
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+/** One daemon a state directory: a lock that the kernel takes back. Who holds it stands in a file beside it. */
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import Database from 'better-sqlite3';
 import { replaceFile } from './file.ts';
+import { FileLock } from './file-lock.ts';
 import { systemErrorCode, WaggleError } from './errors.ts';
 
 export interface LockHolder {
@@ -32,57 +29,42 @@ export const prepareStateDirectory = (path: string): void => {
 };
 
 export class StateLock implements Disposable {
-  readonly #database: Database.Database;
+  readonly #lock: FileLock;
 
-  private constructor(database: Database.Database) {
-    this.#database = database;
+  private constructor(lock: FileLock) {
+    this.#lock = lock;
   }
 
   /** Throws STATE_IN_USE with the holder's pid, STATE_UNUSABLE. */
   static acquire(stateDir: string): StateLock {
-    const database = openLockFile(stateDir);
+    const lock = take(stateDir, WAIT_MS);
+    if (lock === null) {
+      const pid = readHolder(stateDir)?.pid;
+      throw new WaggleError('STATE_IN_USE', `another waggle${pid === undefined ? '' : ` (pid ${pid})`} uses the state directory ${stateDir}`);
+    }
     try {
-      database.exec('BEGIN IMMEDIATE');
       replaceFile(join(stateDir, HOLDER_FILE), Buffer.from(JSON.stringify({ pid: process.pid, startedAtMs: Date.now() })), { durable: false });
-      return new StateLock(database);
+      return new StateLock(lock);
     } catch (error) {
-      database.close();
-      if (isBusy(error)) {
-        const pid = readHolder(stateDir)?.pid;
-        throw new WaggleError('STATE_IN_USE', `another waggle${pid === undefined ? '' : ` (pid ${pid})`} uses the state directory ${stateDir}`, {
-          cause: error,
-        });
-      }
+      lock[Symbol.dispose]();
       throw unusable(stateDir, error);
     }
   }
 
   /** Who holds the lock now; null: nobody. */
   static holder(stateDir: string): LockHolder | null {
-    const database = openLockFile(stateDir);
-    try {
-      database.pragma('busy_timeout = 0');
-      database.exec('BEGIN IMMEDIATE; ROLLBACK');
-      return null;
-    } catch (error) {
-      if (isBusy(error)) return readHolder(stateDir) ?? { pid: 0, startedAtMs: 0 };
-      throw unusable(stateDir, error);
-    } finally {
-      database.close();
-    }
+    using lock = take(stateDir, 0);
+    return lock === null ? (readHolder(stateDir) ?? { pid: 0, startedAtMs: 0 }) : null;
   }
 
   [Symbol.dispose](): void {
-    if (this.#database.open) this.#database.close();
+    this.#lock[Symbol.dispose]();
   }
 }
 
-const openLockFile = (stateDir: string): Database.Database => {
-  const path = join(stateDir, LOCK_FILE);
+const take = (stateDir: string, waitMs: number): FileLock | null => {
   try {
-    // Made by hand for its mode, and only where it is not there: closing a descriptor drops locks that this process has on the file.
-    if (!existsSync(path)) closeSync(openSync(path, 'a', 0o600));
-    return new Database(path, { timeout: WAIT_MS });
+    return FileLock.acquire(join(stateDir, LOCK_FILE), waitMs);
   } catch (error) {
     throw unusable(stateDir, error);
   }
@@ -96,8 +78,6 @@ const readHolder = (stateDir: string): LockHolder | null => {
     return null;
   }
 };
-
-const isBusy = (error: unknown): boolean => error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY');
 
 const unusable = (stateDir: string, cause: unknown): WaggleError =>
   new WaggleError('STATE_UNUSABLE', `the state directory ${stateDir} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`, {

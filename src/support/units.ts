@@ -24,3 +24,16 @@ export const formatSize = (bytes: number): string => {
   const power = bytes < 1000 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
   return `${power === 0 ? bytes : (bytes / 1000 ** power).toFixed(1)} ${units[power]}`;
 };
+
+/** For people: `3 h`. */
+export const formatDuration = (durationMs: number): string => {
+  const units: [string, number][] = [
+    ['d', MS.d],
+    ['h', MS.h],
+    ['min', MS.m],
+    ['s', MS.s],
+  ];
+  // A unit is used from twice its size on: `90 min` says more than `1 h`.
+  const [unit, sizeMs] = units.find(([, size]) => durationMs >= 2 * size) ?? ['s', MS.s];
+  return `${Math.round(durationMs / sizeMs)} ${unit}`;
+};

@@ -28,6 +28,7 @@ class Run {
       onGap: 'fail',
       tables: { include: null, exclude: [] },
       maxWalBytes: 4 << 20,
+      keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
       retention: { maxAgeMs: null, maxBytes: null },
     } as const;
     this.#capture = new Capture(options, {

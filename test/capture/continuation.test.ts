@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { findContinuation, type Ready } from '../../src/capture/continuation.ts';
 import type { Position } from '../../src/change/change.ts';
+import type { StartNote } from '../../src/keeper/protocol.ts';
 import type { SpoolSegment } from '../../src/keeper/spool.ts';
 
 const A = { salt1: 1, salt2: 10 };
@@ -28,6 +29,10 @@ const segment = (salts: Salts, firstFrame: number, lastFrame: number, previous: 
 const ready = (salts: Salts, mxFrame: number, parts: Partial<Ready> = {}): Ready => ({
   type: 'ready',
   pid: 1,
+  keeper: 'k',
+  number: 1,
+  taken: null,
+  print: null,
   ...salts,
   mxFrame,
   complete: false,
@@ -38,8 +43,10 @@ const ready = (salts: Salts, mxFrame: number, parts: Partial<Ready> = {}): Ready
 });
 
 /** `first generation | frames in the spool | ended generations`. */
-const text = (position: Position, found: Ready): string | null => {
-  const result = findContinuation(position, found);
+const text = (position: Position, found: Ready, note: StartNote | null = null): string | null => {
+  // The keeper found the position's frame in the WAL, unless the case says otherwise.
+  const { checksum1, checksum2 } = position;
+  const result = findContinuation(position, found.taken === null ? { ...found, taken: { checksum1, checksum2 } } : found, note);
   if (result === null) return null;
   const spooled = result.spooled.map((frames) => `${frames.generation}=${frames.path}`);
   const earlier = result.earlier.map((entry) => `${entry.generation}=${entry.salt1}..${entry.lastFrame}`);
@@ -94,6 +101,34 @@ describe('findContinuation', () => {
 
   it('salts that came back with another history: the running checksum tells', () => {
     const other = { ...segment(A, 5, 8), before: { checksum1: 99, checksum2: 99 } };
-    expect(findContinuation(at(A, 4), ready(A, 9, { leftover: [other] }))).toBeNull();
+    expect(text(at(A, 4), ready(A, 9, { leftover: [other] }))).toBeNull();
+    expect(text(at(A, 4), ready(A, 9, { taken: { checksum1: 99, checksum2: 99 } }))).toBeNull();
+    expect(findContinuation(at(A, 4), ready(A, 9), null)).toBeNull();
+  });
+
+  const PRINT = { sizeBytes: 4096, modified: '1' };
+  const start = at({ salt1: 0, salt2: 0 }, 0);
+  const own = (generation: number): StartNote => ({ keeper: 'k', generation, print: null });
+  const other: StartNote = { keeper: 'another', generation: 7, print: PRINT };
+  it.each<[string, Ready, StartNote, string | null]>([
+    ['the same keeper, nothing yet', ready(A, 0, { number: 3 }), own(3), '1 |  | '],
+    ['the same keeper, and frames', ready(A, 4, { number: 3 }), own(3), '1 |  | '],
+    ['… of which some are in the spool', ready(A, 4, { number: 3, leftover: [segment(A, 1, 2)] }), own(3), '1 | 1=1:1-2 | '],
+    [
+      'the same keeper, a generation later',
+      ready(B, 4, { number: 4, leftover: [segment(A, 1, 2)], previous: { ...A, lastFrame: 2 } }),
+      own(3),
+      '0 | 0=1:1-2 | 0=1..2',
+    ],
+    ['a generation in between is missing', ready(B, 4, { number: 5, leftover: [segment(A, 1, 2)], previous: { ...A, lastFrame: 2 } }), own(3), null],
+    ['its first frames are missing', ready(B, 4, { number: 4, leftover: [segment(A, 2, 2)], previous: { ...A, lastFrame: 2 } }), own(3), null],
+    ['the spool was emptied', ready(B, 4, { number: 4, previous: { ...A, lastFrame: 2 } }), own(3), null],
+    ['a generation that has not begun', ready(A, 4, { number: 2 }), own(3), null],
+    ['another keeper, the file as it was', ready(A, 4, { print: PRINT }), other, '1 |  | '],
+    ['another keeper, the file as it was, nothing yet', ready(A, 0, { print: PRINT }), other, '1 |  | '],
+    ['another keeper, the file was written since', ready(A, 4, { print: { ...PRINT, modified: '2' } }), other, null],
+    ['another keeper, the file was just written', ready(A, 4), { ...other, print: null }, null],
+  ])('a position before any frame: %s', (_, found, note, expected) => {
+    expect(text(start, found, note)).toBe(expected);
   });
 });

@@ -115,7 +115,7 @@ const readAll = (replica: Replica): void => {
   }
 };
 
-const ALLOWED = new Set(['fine', 'HIVE_CORRUPT', 'HIVE_PAGE_SIZE_CHANGED', 'CATALOG_UNREADABLE']);
+const ALLOWED = new Set(['fine', 'HIVE_CORRUPT', 'HIVE_PAGE_SIZE_CHANGED', 'CATALOG_UNREADABLE', 'COLLATION_UNKNOWN']);
 
 it(`${COUNT} damaged transactions and databases`, { timeout: 300_000 }, async () => {
   using directory = temporaryDirectory();

@@ -17,6 +17,7 @@ const session = async (hive: string, stateDir: string, exclude: readonly string[
     onGap: 'fail',
     tables: { include: null, exclude },
     maxWalBytes: 16 << 20,
+    keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
     retention: { maxAgeMs: null, maxBytes: null },
   });
   await capture.ready;

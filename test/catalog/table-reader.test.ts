@@ -108,19 +108,32 @@ describe('tables', () => {
     expect([table.name, table.columns.map((column) => column.name), table.references]).toEqual([name, ['a "b"', 'ſ.c'], ['o t']]);
   });
 
-  it('WITHOUT ROWID: the order of a record and of the rows', () => {
-    const table = only('CREATE TABLE w (x, v AS (x), b TEXT, c COLLATE nocase, PRIMARY KEY (c DESC, x, c COLLATE rtrim, x)) WITHOUT ROWID');
-    expect(table.columns.map(({ name }) => name)).toEqual(['x', 'b', 'c']);
-    expect(table.key).toEqual([2, 0]);
-    expect(table.clustering).toEqual({
-      recordOrder: [2, 0, 2, 1],
-      keyParts: [
-        { collation: 'nocase', descending: true },
+  it('WITHOUT ROWID: fields of a record are the key first, repeated columns once for each collation, then the others', () => {
+    const table = only(
+      'CREATE TABLE w (b, a, v AS (1), s AS (b) STORED, e COLLATE rtrim, PRIMARY KEY (a, a COLLATE nocase, e DESC, a, b)) WITHOUT ROWID',
+    );
+    expect(table.columns.map((column) => column.name)).toEqual(['b', 'a', 's', 'e']);
+    expect(table.withoutRowid).toEqual({
+      fields: [1, 1, 3, 0, 2],
+      key: [
         { collation: 'BINARY', descending: false },
-        { collation: 'rtrim', descending: false },
+        { collation: 'NOCASE', descending: false },
+        { collation: 'RTRIM', descending: true },
+        { collation: 'BINARY', descending: false },
       ],
     });
-    expect([only('CREATE TABLE r (k TEXT PRIMARY KEY)').clustering, table.rowidAlias]).toEqual([null, -1]);
+    expect([table.key, table.rowidAlias]).toEqual([[1, 3, 0], -1]);
+  });
+
+  it('WITHOUT ROWID in the order of an unknown collation is refused by its name, and not in the way when it is excluded', () => {
+    const rows: SchemaRow[] = [
+      { type: 'table', name: 't', root: 2, sql: 'CREATE TABLE t (id TEXT COLLATE only_here PRIMARY KEY)' },
+      { type: 'table', name: 'w', root: 3, sql: 'CREATE TABLE w (k TEXT COLLATE only_here PRIMARY KEY) WITHOUT ROWID' },
+    ];
+    expect(() => readTables(rows, () => true)).toThrow(
+      expect.objectContaining({ code: 'COLLATION_UNKNOWN', message: expect.stringContaining('"w"') as string }),
+    );
+    expect(readTables(rows, (name) => name !== 'w').map(({ table }) => table.name)).toEqual(['t']);
   });
 
   it('understands functions that only the application has, and "strings" in CHECK', () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { useUnknownCollation } from '../helpers/unknown-collation.ts';
 import { hiveBytes, waggle } from '../helpers/waggle-command.ts';
 
 const makeDatabase = (path: string, sql = ''): Database.Database => {
@@ -38,13 +39,20 @@ describe('waggle doctor', () => {
     expect(hiveBytes(dead)).toMatchObject(before);
   });
 
-  it('tells tables that are not captured', () => {
+  it('tells tables that cannot be captured, with exit status 1', () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, 'app.sqlite');
-    makeDatabase(path, 'CREATE TABLE pairs (a PRIMARY KEY, b) WITHOUT ROWID; CREATE VIRTUAL TABLE search USING fts5(text)').close();
+    const database = makeDatabase(
+      path,
+      'CREATE TABLE plain (a TEXT PRIMARY KEY) WITHOUT ROWID; CREATE TABLE pairs (a TEXT COLLATE NOCASE PRIMARY KEY, b) WITHOUT ROWID; CREATE VIRTUAL TABLE search USING fts5(text)',
+    );
+    useUnknownCollation(database, 'pairs');
+    database.close();
     const { status, stdout } = waggle(['doctor', path]);
-    expect(status).toBe(0);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/problem .*: pairs \[COLLATION_UNKNOWN\] → Exclude/);
     expect(stdout).toMatch(/note .*virtual tables .*search/);
+    expect(stdout).toContain('One thing hinders capture.');
   });
 
   it('knows the neighbours: Litestream, a journal, a large WAL', () => {

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/cli/status.ts';
 import { SinkStore } from '../../src/pipeline/sink-store.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { useUnknownCollation } from '../helpers/unknown-collation.ts';
 import { until } from '../helpers/until.ts';
 import { waggle } from '../helpers/waggle-command.ts';
 import { WaggleProcess } from '../helpers/waggle-process.ts';
@@ -92,13 +93,12 @@ describe('waggle status', () => {
     const database = scene(cwd);
     await using daemon = new WaggleProcess(['run'], { cwd });
     await daemon.untilReady();
-    database.exec('CREATE TABLE w (k TEXT)');
-    database.unsafeMode(true);
-    database.pragma('writable_schema = ON');
-    database.prepare("UPDATE sqlite_schema SET sql = 'CREATE TABLE w (k no such type, FOREIGN)' WHERE name = 'w'").run();
+    database.exec('BEGIN; CREATE TABLE w (k TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID');
+    useUnknownCollation(database, 'w');
+    database.exec('COMMIT');
     expect(await daemon.exited).toMatchObject({ code: 1 });
-    expect(readStatus(cwd)).toMatchObject({ running: false, capture: { state: 'failed', error: { code: 'CATALOG_UNREADABLE' } } });
-    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +failed: CATALOG_UNREADABLE /m);
+    expect(readStatus(cwd)).toMatchObject({ running: false, capture: { state: 'failed', error: { code: 'COLLATION_UNKNOWN' } } });
+    expect(waggle(['status'], { cwd }).stdout).toMatch(/^capture +failed: COLLATION_UNKNOWN /m);
 
     writeFileSync(join(cwd, 'waggle.yaml'), 'hive: app.sqlite\ntables: { exclude: [w] }\nsinks: { changes: { type: jsonl, file: changes.jsonl } }\n');
     await using again = new WaggleProcess(['run'], { cwd });

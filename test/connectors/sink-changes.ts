@@ -42,7 +42,6 @@ export const hiveTable = (table: SinkTable): Table => ({
     generated: false,
   })),
   key: table.key,
-  clustering: null,
   rowidAlias: -1,
   strict: false,
   references: [],

@@ -9,8 +9,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
-import { Row } from '../../src/change/row.ts';
-import type { RowPlace, Table, Value } from '../../src/change/table.ts';
 import { Random } from '../helpers/random.ts';
 import { RandomWorkload } from '../helpers/random-workload.ts';
 import { ReplicaProbe } from '../helpers/replica-probe.ts';
@@ -46,50 +44,12 @@ const runSeed = async (seed: number): Promise<number> => {
       probe.assertMap();
       // Before images are held against the model at each change, so a state that went wrong is seen in the end as well.
       if (round % 6 === 5 || only !== undefined) TableModel.read(db, probe.replica.schema.catalog.tables).assertEquals(model);
-      if (round % 20 === 19) for (const { table } of probe.replica.schema.tables) expect(readInChunks(probe, table)).toEqual(readBySqlite(db, table));
       expect(probe.replica.schema.tables.map((entry) => entry.table.name).toSorted()).toEqual(workload.tables());
     }
     return transactions;
   } finally {
     db.close();
   }
-};
-
-/** All rows as a first fill reads them, some at a time. */
-const readInChunks = (probe: ReplicaProbe, table: Table): Value[][] => {
-  const rows: Value[][] = [];
-  const { replica } = probe;
-  for (let after: RowPlace | null = null, done = false; !done;) {
-    const chunk = replica.readRows(table.name, after, 2000)!;
-    for (const [index, record] of chunk.records.entries()) {
-      const row = new Row(table, chunk.rowids[index]!, record, replica.schema.catalog.encoding);
-      rows.push(row.values('bigint'));
-      after = row.place;
-    }
-    done = chunk.done;
-  }
-  return rows;
-};
-
-/** The same in the order in which SQLite sorts them. */
-const readBySqlite = (db: Database.Database, table: Table): Value[][] => {
-  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
-  const columns = table.columns.map((column) => quoted(column.name)).join();
-  const { clustering } = table;
-  const order =
-    clustering === null
-      ? 'rowid'
-      : clustering.keyParts
-          .map(
-            ({ collation, descending }, index) =>
-              `${quoted(table.columns[clustering.recordOrder[index]!]!.name)} COLLATE ${collation}${descending ? ' DESC' : ''}`,
-          )
-          .join();
-  return db
-    .prepare<[], Value[]>(`SELECT ${columns} FROM ${quoted(table.name)} ORDER BY ${order}`)
-    .raw()
-    .safeIntegers()
-    .all();
 };
 
 /** An empty database in WAL mode, of any page size, encoding, auto_vacuum, and with reserved bytes as Hive's files have them. */

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endKeeper } from './end-keeper.ts';
 import { hiveIn } from './hive-application.ts';
 import { difference, type Difference, readSqliteRows, readSqliteRowsLike } from './row-sets.ts';
 import { withPglite, withPostgres } from './postgres-text.ts';
@@ -83,7 +84,9 @@ export class DaemonScene implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const daemon of this.#daemons) await daemon[Symbol.asyncDispose]();
+    // All first: a keeper that ends with its daemon does not end before it.
+    for (const daemon of this.#daemons) if (daemon.exit === null) await daemon.kill();
+    await endKeeper(this.state);
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

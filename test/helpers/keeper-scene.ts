@@ -1,8 +1,8 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { KeeperOptions } from '../../src/keeper/protocol.ts';
 import type { WriterOptions } from './counting-writer.ts';
+import { endKeeper } from './end-keeper.ts';
 import { ProbeState, TailProbe, type ProbeOptions } from './tail-probe.ts';
 import { WriterProcess } from './writer-process.ts';
 
@@ -25,7 +25,7 @@ export class KeeperScene implements AsyncDisposable {
     return writer;
   }
 
-  async probe(options: Partial<KeeperOptions> & Partial<Pick<ProbeOptions, 'mayRead' | 'mayHaveGaps'>> = {}): Promise<TailProbe> {
+  async probe(options: Partial<Omit<ProbeOptions, 'state'>> = {}): Promise<TailProbe> {
     const probe = new TailProbe({ hive: this.hive, spoolDir: this.spoolDir, maxWalBytes: 4 << 20, state: this.state, ...options });
     this.#stack.use(probe);
     await until(() => probe.failure !== null || probe.messages.some((message) => message.type === 'ready'));
@@ -34,14 +34,15 @@ export class KeeperScene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
+    await endKeeper(this.dir);
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
 
 /** Polls a condition; throws after the deadline. */
-export const until = async (condition: () => boolean, deadlineMs = 20_000): Promise<void> => {
+export const until = async (condition: () => boolean | Promise<boolean>, deadlineMs = 20_000): Promise<void> => {
   const end = performance.now() + deadlineMs;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { ChangeWriter } from '../../src/change/change-codec.ts';
 import { Row } from '../../src/change/row.ts';
-import type { Catalog, Column, Rowid, Table, Value } from '../../src/change/table.ts';
+import type { Catalog, Column, RowPlace, Table, Value } from '../../src/change/table.ts';
 import { type LogTransaction, TransactionBatch } from '../../src/log/transaction-batch.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
 import type { RowChunk, RowSource } from '../../src/pipeline/row-source.ts';
@@ -33,7 +33,6 @@ export const testTable = (name: string, columns: Column[], options: Partial<Tabl
   columns,
   key: columns.flatMap((each, index) => (each.keyOrdinal > 0 ? [index] : [])),
   rowidAlias: -1,
-  clustering: null,
   strict: false,
   references: [],
   sql: `CREATE TABLE ${name} (…)`,
@@ -194,7 +193,6 @@ export class LoggedDatabase implements Disposable {
       readRows: (name, after, maxBytes) => {
         this.readRowsCalls += 1;
         this.beforeChunk?.();
-        if (after instanceof Uint8Array) throw new TypeError('these tables have rowids');
         const chunk = this.#chunk(name, after, maxBytes);
         this.afterChunk?.();
         return Promise.resolve(chunk);
@@ -221,13 +219,13 @@ export class LoggedDatabase implements Disposable {
     this.db.close();
   }
 
-  #chunk(name: string, after: Rowid | null, maxBytes: number): RowChunk | null {
+  #chunk(name: string, after: RowPlace | null, maxBytes: number): RowChunk | null {
     const table = this.catalog.tables.find((each) => each.name === name);
     if (table === undefined) return null;
     // Small chunks, so that a fill has many.
     const limit = Math.max(1, Math.min(7, maxBytes));
     const found = this.db
-      .prepare<[Rowid, number], Value[]>(`SELECT rowid, * FROM ${name} WHERE rowid > ? ORDER BY rowid LIMIT ?`)
+      .prepare<[RowPlace, number], Value[]>(`SELECT rowid, * FROM ${name} WHERE rowid > ? ORDER BY rowid LIMIT ?`)
       .raw()
       .safeIntegers()
       .all(after ?? -(2n ** 63n), limit);

@@ -1,5 +1,5 @@
 /**
- * Random schemas and operations on tables of all kinds, run on a real SQLite connection. Only what SQLite accepts counts: a
+ * Random schemas and operations, run on a real SQLite connection. Only what SQLite accepts counts: a
  * statement that it refuses (a unique key, a foreign key) is part of the workload too.
  */
 import type Database from 'better-sqlite3';
@@ -76,7 +76,7 @@ export class RandomWorkload {
       this.#bulk(table);
       return;
     }
-    const rowid = this.#place(table);
+    const number = this.#number(table);
     const roll = random.int(100);
     if (roll < 34) this.#insert(table, 'INSERT', 1 + random.int(3));
     else if (roll < 40) this.#insert(table, 'INSERT', 30 + random.int(120));
@@ -86,9 +86,9 @@ export class RandomWorkload {
     else if (roll < 74) this.#changeKeys(table);
     else if (roll < 84)
       this.#try(
-        `DELETE FROM ${quoted(table)} WHERE ${rowid} IN (SELECT ${rowid} FROM ${quoted(table)} ORDER BY (${rowid} * ${1 + random.int(1000)}) % 997 LIMIT ${1 + random.int(5)})`,
+        `DELETE FROM ${quoted(table)} WHERE ${number} IN (SELECT ${number} FROM ${quoted(table)} ORDER BY (${number} * ${1 + random.int(1000)}) % 997 LIMIT ${1 + random.int(5)})`,
       );
-    else if (roll < 86) this.#try(`DELETE FROM ${quoted(table)} WHERE ${rowid} % 3 = ${random.int(3)}`);
+    else if (roll < 86) this.#try(`DELETE FROM ${quoted(table)} WHERE ${number} % 3 = ${random.int(3)}`);
     else if (roll < 87) this.#try(`DELETE FROM ${quoted(table)}`);
     else this.#alter(table);
   }
@@ -104,7 +104,7 @@ export class RandomWorkload {
   #bulk(table: string): void {
     const { random } = this;
     if (random.chance(0.3)) {
-      this.#try(`DELETE FROM ${quoted(table)} WHERE ${this.#place(table)} BETWEEN ? AND ?`, random.int(300), 300 + random.int(1500));
+      this.#try(`DELETE FROM ${quoted(table)} WHERE ${this.#number(table)} BETWEEN ? AND ?`, random.int(300), 300 + random.int(1500));
       return;
     }
     const columns = this.#columns(table).filter((column) => column.type.toUpperCase() !== 'INTEGER' || column.pk !== 1);
@@ -121,12 +121,14 @@ export class RandomWorkload {
     );
   }
 
-  /** A number for each row: its rowid, or in a WITHOUT ROWID table something made of its key (two rows can have the same). */
-  #place(table: string): string {
-    const [entry] = this.#db.pragma(`table_list(${quoted(table)})`) as { wr: 0 | 1 }[];
-    if (entry?.wr !== 1) return 'rowid';
-    const keys = this.#columns(table).filter((column) => column.pk > 0);
-    return `(${keys.map(({ name }) => `length(quote(${quoted(name)})) * 31 + unicode(substr(quote(${quoted(name)}), -2)) * 7 + unicode(substr(quote(${quoted(name)}), 3))`).join(' + ')})`;
+  /** A number that tells rows apart, more or less: the rowid, or one made of the key where there is none. */
+  #number(table: string): string {
+    const isKeyed =
+      this.#db.prepare<[string], number>("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?").pluck().get(table) === 1;
+    const key = isKeyed ? this.#columns(table).find((column) => column.pk === 1) : undefined;
+    if (key === undefined) return 'rowid';
+    const name = quoted(key.name);
+    return `(unicode(hex(${name})) * 31 + length(${name}) * 7 + coalesce(unicode(substr(${name}, -1)), 3) * 11 + coalesce(unicode(substr(${name}, -2)), 5))`;
   }
 
   #columns(table: string): { name: string; pk: number; type: string }[] {
@@ -150,10 +152,10 @@ export class RandomWorkload {
   #update(table: string): void {
     const column = this.random.pick(this.#columns(table).filter((entry) => entry.pk === 0));
     if (column === undefined) return;
-    const rowid = this.#place(table);
+    const number = this.#number(table);
     const where = this.random.chance(0.2)
-      ? `${rowid} % 4 = ${this.random.int(4)}`
-      : `${rowid} = (SELECT ${rowid} FROM ${quoted(table)} ORDER BY (${rowid} * ${1 + this.random.int(1000)}) % 1009 LIMIT 1)`;
+      ? `${number} % 4 = ${this.random.int(4)}`
+      : `${number} = (SELECT ${number} FROM ${quoted(table)} ORDER BY (${number} * ${1 + this.random.int(1000)}) % 1009 LIMIT 1)`;
     this.#try(`UPDATE OR IGNORE ${quoted(table)} SET ${quoted(column.name)} = ? WHERE ${where}`, this.#value());
   }
 
@@ -172,7 +174,15 @@ export class RandomWorkload {
     if (key === undefined) {
       this.#try(`UPDATE OR IGNORE ${quoted(table)} SET rowid = rowid + ${this.random.int(50)} WHERE rowid % 5 = ${this.random.int(5)}`);
     } else if (this.random.chance(0.5)) {
-      this.#try(`UPDATE OR IGNORE ${quoted(table)} SET ${quoted(key.name)} = ? WHERE ${this.#place(table)} % 7 = ${this.random.int(7)}`, this.#key());
+      this.#try(
+        `UPDATE OR IGNORE ${quoted(table)} SET ${quoted(key.name)} = ? WHERE ${this.#number(table)} % 7 = ${this.random.int(7)}`,
+        this.#key(),
+      );
+    } else if (this.#number(table) !== 'rowid') {
+      // Another spelling: the same key under NOCASE.
+      this.#try(
+        `UPDATE OR REPLACE ${quoted(table)} SET ${quoted(key.name)} = upper(${quoted(key.name)}) WHERE typeof(${quoted(key.name)}) = 'text' AND ${this.#number(table)} % 3 = 1`,
+      );
     } else {
       // Keys wander from row to row.
       this.#try(
@@ -244,7 +254,7 @@ export class RandomWorkload {
       { length: 1 + random.int(6) },
       (_, index) => `${quoted(random.chance(0.1) ? `odd.${index} "col"` : `c${index}`)} ${random.pick(TYPES)}`,
     );
-    const kind = random.int(10);
+    const kind = random.int(9);
     const columns =
       kind === 0
         ? ['id INTEGER PRIMARY KEY', ...plain]
@@ -256,23 +266,21 @@ export class RandomWorkload {
               ? ['a', 'b TEXT', ...plain, 'PRIMARY KEY (b, a)']
               : kind === 4
                 ? ['id INT PRIMARY KEY', ...plain, 'g AS (1)', 's TEXT AS (id) STORED'].slice(0, 1 + plain.length)
-                : kind < 6
+                : kind === 5
                   ? plain
-                  : this.#clusteredColumns(kind, plain);
-    this.#try(`CREATE TABLE ${quoted(name)} (${columns.join(', ')})${kind < 6 ? '' : ' WITHOUT ROWID'}`);
+                  : this.#keyed(kind, plain);
+    const options = [...(kind > 5 ? ['WITHOUT ROWID'] : []), ...(kind === 8 && random.chance(0.3) ? ['STRICT'] : [])];
+    this.#try(`CREATE TABLE ${quoted(name)} (${columns.join(', ')}) ${options.join()}`);
   }
 
-  #clusteredColumns(kind: number, plain: readonly string[]): string[] {
-    switch (kind) {
-      case 6:
-        return ['k TEXT COLLATE NOCASE PRIMARY KEY', ...plain];
-      case 7:
-        return [...plain, 'a', 'v AS (a) VIRTUAL', 'b TEXT COLLATE RTRIM', 's AS (b) STORED', 'PRIMARY KEY (b DESC, a)'];
-      case 8:
-        return ['id INTEGER PRIMARY KEY', ...plain];
-      default:
-        return [...plain, 'k', 'PRIMARY KEY (k, k COLLATE NOCASE DESC)'];
-    }
+  /** Columns of a WITHOUT ROWID table. */
+  #keyed(kind: number, plain: readonly string[]): string[] {
+    const { random } = this;
+    const order = (): string => `${random.pick(['', '', 'COLLATE NOCASE', 'COLLATE RTRIM'])} ${random.pick(['', 'DESC'])}`;
+    if (kind === 6) return [...plain, `k ${random.pick(['TEXT', '', 'INTEGER', 'REAL', 'BLOB'])}`, `PRIMARY KEY (k ${order()})`];
+    if (kind === 7)
+      return ['a', ...plain, 'b TEXT COLLATE NOCASE', 'g AS (a)', 's AS (b) STORED', `PRIMARY KEY (b, a ${order()}, b, b COLLATE BINARY)`];
+    return ['a TEXT', 'z TEXT', ...plain.map((column) => column.replace(/ \S*$/, ' ANY')), `PRIMARY KEY (z ${order()}, a ${order()})`];
   }
 
   #name(prefix: string): string {
@@ -302,7 +310,7 @@ export class RandomWorkload {
     if (roll === 0) return null;
     if (roll === 1) return Buffer.from([this.random.int(256)]);
     if (roll < 8) return this.random.int(400);
-    return `${this.random.pick(['k', 'k', 'K'])}${this.random.int(400)}${this.random.chance(0.1) ? ' ' : ''}`;
+    return `${this.random.pick(['k', 'k', 'k', 'K'])}${this.random.int(400)}${this.random.pick(['', '', '', '', ' '])}`;
   }
 
   #value(): string | number | bigint | null | Buffer {

@@ -10,9 +10,9 @@ import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
 import { WalTail } from '../../src/hive/wal-tail.ts';
 import type { WalTransaction } from '../../src/hive/wal-transaction.ts';
-import { SCHEMA_ROOT } from '../../src/catalog/schema.ts';
+import { SCHEMA_TREE } from '../../src/catalog/schema.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
-import { PageMap } from '../../src/mirror/page-map.ts';
+import { PageMap, schemaTree } from '../../src/mirror/page-map.ts';
 
 /** Tables whose names begin so are not captured. */
 export const EXCLUDED = 'wr_';
@@ -79,7 +79,7 @@ export class ReplicaProbe implements AsyncDisposable {
     const { map, mirror, schema, usableSize } = this.replica;
     const walked = new PageMap(mirror.sizePages);
     const readPage = (page: number): Buffer => mirror.page(page);
-    walked.addTree(SCHEMA_ROOT, usableSize, mirror.sizePages, readPage);
+    walked.addTree(schemaTree(SCHEMA_TREE), usableSize, mirror.sizePages, readPage);
     for (const entry of schema.tables) walked.addTree(entry, usableSize, mirror.sizePages, readPage);
     for (let page = 1; page < map.tree.length; page += 1) {
       const [tree, chain] = page < walked.tree.length ? [walked.tree[page], walked.chain[page]] : [0, 0];

@@ -73,7 +73,7 @@ export class TableModel {
       const columns = table.columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
       const rows = new Map<string, NamedRow>();
       const statement = db
-        .prepare<[], Value[]>(`SELECT ${table.clustering === null ? 'rowid' : '0'}, ${columns.join(', ')} FROM ${quoted}`)
+        .prepare<[], Value[]>(`SELECT ${table.withoutRowid === undefined ? 'rowid' : '0'}, ${columns.join(', ')} FROM ${quoted}`)
         .raw()
         .safeIntegers();
       for (const [rowid, ...values] of statement.iterate()) {

@@ -3,8 +3,8 @@
  * every checksum, replays the pages, and checks the writers' counter at each commit.
  */
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
-import { KeeperClient } from '../../src/keeper/keeper-client.ts';
-import type { FromKeeper, KeeperOptions } from '../../src/keeper/protocol.ts';
+import { KeeperClient, type KeeperClientOptions } from '../../src/keeper/keeper-client.ts';
+import type { FromKeeper } from '../../src/keeper/protocol.ts';
 import { openSpoolSegment, type Salts } from '../../src/keeper/spool.ts';
 import { parseWalIndexHeader, type WalIndexHeader } from '../../src/sqlite/wal-index.ts';
 import { FRAME_HEADER_BYTES, frameChecksum, frameOffset, parseWalHeader, type Checksum } from '../../src/sqlite/wal.ts';
@@ -20,7 +20,7 @@ export class ProbeState {
   commits = 0;
 }
 
-export interface ProbeOptions extends Omit<KeeperOptions, 'taken'> {
+export interface ProbeOptions extends Omit<KeeperClientOptions, 'taken' | 'onMessage'> {
   readonly state: ProbeState;
   /** Where the history cannot be joined, start anew from the file and count it in `gaps`. */
   readonly mayHaveGaps?: boolean;
@@ -54,8 +54,8 @@ export class TailProbe implements AsyncDisposable {
   constructor(options: ProbeOptions) {
     this.#options = options;
     this.#state = options.state;
-    const { hive, spoolDir, maxWalBytes } = options;
-    this.client = KeeperClient.start({ hive, spoolDir, maxWalBytes, taken: this.#state.position, onMessage: (message) => this.#receive(message) });
+    const { state: _, mayHaveGaps: __, mayRead: ___, ...keeper } = options;
+    this.client = KeeperClient.start({ ...keeper, taken: this.#state.position, onMessage: (message) => this.#receive(message) });
     this.#timer = setInterval(() => this.#step(), 1);
     void this.client.ended.then((error) => {
       if (error !== null) this.failure ??= `${error.code}: ${error.message}`;
@@ -79,9 +79,9 @@ export class TailProbe implements AsyncDisposable {
   }
 
   async stop(): Promise<boolean> {
-    const isClean = await this.client.stop();
+    const stopped = await this.client.stop();
     this.#finish();
-    return isClean;
+    return stopped?.clean ?? false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

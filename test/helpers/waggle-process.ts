@@ -3,7 +3,10 @@
  * names another file to start, for example the launcher of the built package.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { endKeeper } from './end-keeper.ts';
 import { until } from './until.ts';
 
 const COMMAND = process.env['WAGGLE_COMMAND'] ?? fileURLToPath(new URL('../../src/cli/waggle.js', import.meta.url));
@@ -24,8 +27,8 @@ export interface Exit {
 }
 
 export interface WaggleOptions {
-  readonly cwd?: string;
-  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string | undefined;
+  readonly env?: NodeJS.ProcessEnv | undefined;
 }
 
 export class WaggleProcess implements AsyncDisposable {
@@ -35,8 +38,11 @@ export class WaggleProcess implements AsyncDisposable {
   stdout = '';
   stderr = '';
   #exit: Exit | null = null;
+  /** Whose keeper may outlive the process. */
+  readonly #stateDir: string | null;
 
   constructor(args: readonly string[], { cwd, env }: WaggleOptions = {}) {
+    this.#stateDir = args[0] === 'run' ? stateDirOf(args, { cwd, env }) : null;
     this.child = spawn(process.execPath, [COMMAND, ...args], { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
@@ -103,7 +109,20 @@ export class WaggleProcess implements AsyncDisposable {
     await this.exited;
   }
 
+  /** Nothing that `run` started lives on. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#exit === null) await this.kill();
+    if (this.#stateDir !== null) await endKeeper(this.#stateDir);
   }
 }
+
+/** Null where the configuration is wrong: then nothing is started. */
+const stateDirOf = (args: readonly string[], { cwd, env }: WaggleOptions): string | null => {
+  const option = args.findIndex((arg) => arg === '-c' || arg === '--config');
+  const config = resolvePath(cwd ?? '', option < 0 ? 'waggle.yaml' : args[option + 1]!);
+  try {
+    return loadConfig(config, { ...process.env, ...env }).state;
+  } catch {
+    return null;
+  }
+};

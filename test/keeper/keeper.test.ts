@@ -168,8 +168,7 @@ test('a daemon that dies leaves a keeper that ends by itself and spools the rest
   mayRead = false;
   const seen = writer.transactions;
   await until(() => writer.transactions > seen + 10);
-  first.client.disconnect();
-  await first.client.ended;
+  await first.client.detach();
   first.abandon();
   const probe = await scene.probe();
   expect(probe.isFresh).toBe(false);

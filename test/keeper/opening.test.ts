@@ -108,7 +108,7 @@ test('signals to the process group do not end it; it works from a worker thread'
     `const { parentPort, workerData } = require('node:worker_threads');
      import(workerData.client).then(({ KeeperClient }) => {
        const keeper = KeeperClient.start({ ...workerData.options, onMessage: (message) => parentPort.postMessage(message) });
-       parentPort.on('message', async () => { parentPort.postMessage({ type: 'end', clean: await keeper.stop() }); parentPort.close(); });
+       parentPort.on('message', async () => { parentPort.postMessage({ type: 'end', clean: (await keeper.stop())?.clean }); parentPort.close(); });
      });`,
     { eval: true, execArgv: [], workerData: { client, options: { hive: scene.hive, spoolDir: scene.spoolDir, maxWalBytes: 1 << 24, taken: null } } },
   );
@@ -127,7 +127,7 @@ test('a file copied over the hive after idle seconds meets no WAL, and is told',
   const writer = await scene.write({ pauseMs: 5 });
   const probe = await scene.probe();
   await writer.stop();
-  await until(() => statSync(`${scene.hive}-wal`).size === 0);
+  await until(() => statSync(`${scene.hive}-wal`).size === 0 && probe.position === 'end');
   const copy = `${scene.dir}/copy.db`;
   cpSync(scene.hive, copy);
   const database = new Database(copy);

@@ -15,7 +15,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Ledger } from '../../src/keeper/ledger.ts';
 import { FramesGone, listSpoolSegments, openSpoolSegment, writeSpoolSegment, type SpoolRequest } from '../../src/keeper/spool.ts';
+import { Spooler } from '../../src/keeper/spooler.ts';
 import { FRAME_HEADER_BYTES, frameChecksum, frameOffset, parseWalHeader } from '../../src/sqlite/wal.ts';
 
 const PAGE = 4096;
@@ -96,4 +98,42 @@ test('torn, shortened and unfinished segments are recognised; the order is that 
   const { segments, damaged } = listSpoolSegments(request.dir);
   expect(segments.map((segment) => segment.serial)).toEqual([1, 2, 3]);
   expect(damaged.toSorted()).toEqual([shortened, flipped, unfinished].toSorted());
+});
+
+test('what is left over of earlier generations goes as a daemon takes it, one after the other', () => {
+  const ledger = { generation: 1, salts: { salt1: request.salt1, salt2: request.salt2 }, previous: null } as Ledger;
+  // As a later listing has them: two segments of one generation, one of the next, one of the current.
+  const leftover = [1, 2, 3, 4].map((serial) => ({
+    ...writeSpoolSegment({ ...request, serial, firstFrame: serial, lastFrame: serial }),
+    ...[{ salt1: 1, salt2: 1 }, { salt1: 1, salt2: 1 }, { salt1: 2, salt2: 2 }, {}][serial - 1],
+  }));
+  const left = (): number[] => listSpoolSegments(request.dir).segments.map((segment) => segment.serial);
+  const spooler = new Spooler({
+    dir: request.dir,
+    walFd: request.walFd,
+    pageSize: PAGE,
+    ledger,
+    leftover,
+    drained: 0,
+    limitBytes: () => 6 * FRAME,
+    spooled: () => {},
+    stuck: (error) => {
+      throw error;
+    },
+  });
+  expect(spooler.heldBytes).toBe(4 * FRAME);
+  spooler.drained(-1, 1);
+  expect(left()).toEqual([2, 3, 4]);
+  spooler.drained(0, 0);
+  expect(left()).toEqual([3, 4]);
+  spooler.drained(0, 3);
+  expect(left()).toEqual([4]);
+  expect(spooler.heldBytes).toBe(FRAME);
+  spooler.drained(1, 4);
+  expect([left(), spooler.heldBytes]).toEqual([[], 0]);
+  // Within the limit, and not beyond it.
+  expect(spooler.spoolTo(10, 0)).toBe(true);
+  expect(spooler.spoolTo(11, 0)).toBe(false);
+  expect(spooler.isFull).toBe(true);
+  expect(spooler.safe).toBe(10);
 });

@@ -66,7 +66,7 @@ describe.each([
     expect(rows).toEqual(db.prepare('SELECT id, v FROM t WHERE id > 30').raw().all());
 
     const map = new PageMap(sizePages);
-    map.addTree({ tree: 2, root, kind: TABLE_TREE }, usableSize, sizePages, readPage);
+    map.addTree({ tree: 2, root, kinds: TABLE_TREE }, usableSize, sizePages, readPage);
     const stat = db.prepare<[], { pageno: number; pagetype: string }>("SELECT pageno, pagetype FROM dbstat WHERE name = 't'").all();
     for (const { pageno, pagetype } of stat) expect([map.tree[pageno], map.chain[pageno] !== 0]).toEqual([2, pagetype === 'overflow']);
     expect(map.tree.filter((tree) => tree !== 0).length).toBe(stat.length);

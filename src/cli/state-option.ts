@@ -1,0 +1,30 @@
+/** Commands that speak of a state directory: by the configuration that names it, or by itself. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { loadConfig } from '../config/load-config.ts';
+import { WaggleError } from '../support/errors.ts';
+
+export interface StateOptions {
+  readonly config: string;
+  readonly state?: string;
+}
+
+export const withStateOptions = (command: Command): Command =>
+  command
+    .option('-c, --config <file>', 'the configuration', 'waggle.yaml')
+    .option('--state <dir>', 'the state directory, instead of that of a configuration')
+    .option('--verbose', 'show the trace of an error');
+
+/** Absolute path. Throws CONFIG_…. */
+export const stateOf = ({ state, config }: StateOptions): string => (state === undefined ? loadConfig(config).state : resolve(state));
+
+/** Throws STATE_MISSING where no daemon has ever begun. */
+export const existingState = (options: StateOptions): string => {
+  const state = stateOf(options);
+  if (!existsSync(state)) throw new WaggleError('STATE_MISSING', `there is no ${state}`);
+  return state;
+};
+
+/** Where the keeper of a state directory is found. */
+export const spoolOf = (state: string): string => join(state, 'spool');

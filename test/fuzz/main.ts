@@ -1,7 +1,7 @@
 /**
  * The differential fuzz, without an end or for so long. SQLite is the oracle: see round.ts.
  *
- *     npm run fuzz -- [--seconds N] [--seed S] [--rounds N] [--transactions N a round]
+ *     npm run fuzz -- [--seconds N] [--seed S] [--rounds N] [--transactions N a round] [--keep]
  *
  * Ends at the first round that fails, with its seed, the first wrong transaction and the place of its files; exit status 1.
  */
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     rounds: { type: 'string' },
     transactions: { type: 'string', default: '1200' },
+    keep: { type: 'boolean', default: false },
   },
 });
 const firstSeed = Number(values.seed ?? Math.floor(Date.now() / 1000));
@@ -25,7 +26,7 @@ let changes = 0;
 console.log(`fuzz from seed ${firstSeed}; not reached from JavaScript: incremental blob writes, SQLITE_FCNTL_RESERVE_BYTES`);
 try {
   for (let round = 0; round < rounds && performance.now() < endAtMs; round += 1) {
-    const result = await runRound({ seed: firstSeed + round, transactions: Number(values.transactions) });
+    const result = await runRound({ seed: firstSeed + round, transactions: Number(values.transactions), keep: values.keep });
     const { plan } = result;
     transactions += result.transactions;
     changes += result.changes;

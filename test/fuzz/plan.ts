@@ -28,6 +28,8 @@ export interface RoundPlan {
   /** Of a table of many columns. */
   readonly wideColumns: number;
   readonly tables: number;
+  /** More than so many rows of a table are deleted again, so that a scan of all tables stays cheap. */
+  readonly maxRows: number;
   readonly writers: readonly WriterPlan[];
 }
 
@@ -43,6 +45,7 @@ export const planRound = (seed: number): RoundPlan => {
     maxWalBytes: random.pick([256 << 10, 1 << 20, 16 << 20]),
     wideColumns: random.chance(0.15) ? random.pick([70, 130, 500]) : 0,
     tables: random.chance(0.04) ? 150 : 2 + random.int(4),
+    maxRows: random.pick([60, 250, 250, 800]),
     writers: Array.from({ length: 2 + random.int(3) }, () => ({
       driver: random.chance(0.7) ? 'better-sqlite3' : 'node:sqlite',
       cachePages: random.pick([10, 10, 50, 2000]),

@@ -25,6 +25,8 @@ export interface RoundOptions {
   readonly seed: number;
   /** Attempted by all writers together. */
   readonly transactions: number;
+  /** The files stay also when nothing is wrong. */
+  readonly keep?: boolean;
 }
 
 export interface RoundResult {
@@ -47,7 +49,8 @@ export const runRound = async (options: RoundOptions): Promise<RoundResult> => {
   writeFileSync(join(directory, 'plan.json'), JSON.stringify({ ...options, plan }, null, 2));
   try {
     const result = await new Round(directory, plan, options).run();
-    rmSync(directory, { recursive: true, force: true });
+    if (options.keep === true) console.log(`files of seed ${options.seed}: ${directory}`);
+    else rmSync(directory, { recursive: true, force: true });
     return result;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -42,8 +42,8 @@ const DEFAULTS = [
   "'蜂'",
   '0x10',
 ];
-/** So that a scan of all tables stays cheap. */
-const MAX_ROWS = 260;
+/** A transaction with this many bytes of frames is not kept in memory by capture, and its changes are put aside. */
+const HUGE_BYTES = 9_000_000;
 
 export class Workload {
   readonly random: Random;
@@ -57,6 +57,8 @@ export class Workload {
   #names = 0;
   /** The operation began inside a transaction. A conflict can have rolled it back since: what follows would be one of its own. */
   #isInside = false;
+  /** The table that has a row of `HUGE_BYTES`; it goes soon, since every scan reads it. */
+  #hugeIn: string | null = null;
 
   constructor(options: { db: Connection; schema: WriterSchema; plan: RoundPlan; writer: number; random: Random }) {
     this.#db = options.db;
@@ -90,8 +92,10 @@ export class Workload {
     const tables = [...this.#schema.tables.values()].filter((table) => table.name !== 'fuzz_order');
     if (tables.length === 0 || (tables.length < 8 && random.chance(0.008))) return this.#createTable();
     if (random.chance(0.05)) return this.#beside();
-    const table = random.pick(tables);
+    const table = tables.find((each) => each.name === this.#hugeIn && random.chance(0.6)) ?? random.pick(tables);
     this.touched.add(table.name);
+    if (table.name === this.#hugeIn) return this.#deleteHuge(table);
+    if (random.chance(0.001)) return this.#insertHuge(table);
     const roll = random.int(1000);
     if (roll < 330)
       this.#insert(table, random.pick(['INSERT', 'INSERT', 'INSERT OR IGNORE', 'INSERT OR FAIL', 'INSERT OR ROLLBACK']), 1 + random.int(3));
@@ -104,7 +108,7 @@ export class Workload {
     else if (roll < 705) this.#changeKeys(table);
     else if (roll < 800) this.#deleteSome(table);
     else if (roll < 830) this.try(`DELETE FROM ${quoted(table.name)} WHERE ${this.#position(table)} % 3 = ${random.int(3)}`);
-    else if (roll < 845) this.try(`DELETE FROM ${quoted(table.name)}`);
+    else if (roll < 840) this.try(`DELETE FROM ${quoted(table.name)}`);
     else if (roll < 860) this.#copy(table, random.pick(tables));
     else if (roll < 870) this.#rebirth(table);
     else if (roll < 960) this.#trim(table);
@@ -128,7 +132,7 @@ export class Workload {
   #note(sql: string, values: readonly Parameter[], outcome: string): void {
     if (this.statements.length >= 60) return;
     const shown = values.map((value) =>
-      Buffer.isBuffer(value) ? `x'${value.toString('hex')}'` : typeof value === 'bigint' ? `${value}n` : JSON.stringify(value),
+      Buffer.isBuffer(value) ? `x'${value.toString('hex', 0, 40)}'` : typeof value === 'bigint' ? `${value}n` : JSON.stringify(value),
     );
     this.statements.push(`${sql}${shown.length > 0 ? ` -- ? ${shown.map((text) => text.slice(0, 80)).join(', ')}` : ''}${outcome}`);
   }
@@ -324,9 +328,28 @@ export class Workload {
     this.try('DROP TABLE IF EXISTS temp.reborn');
   }
 
+  #insertHuge(table: TableInfo): void {
+    const column = this.random.pick(this.#writable(table).filter((each) => each.pk === 0 && (!table.strict || /BLOB|ANY/.test(each.type))));
+    if (column === undefined) return;
+    const bytes = Buffer.alloc(HUGE_BYTES, `${this.random.int(1e9)} huge `);
+    if (
+      this.try(
+        `UPDATE ${quoted(table.name)} SET ${quoted(column.name)} = ? WHERE ${this.#position(table)} = (SELECT max(${this.#position(table)}) FROM ${quoted(table.name)})`,
+        bytes,
+      )
+    )
+      this.#hugeIn = table.name;
+  }
+
+  #deleteHuge(table: TableInfo): void {
+    this.#hugeIn = null;
+    const isHuge = this.#writable(table).map((column) => `coalesce(length(CAST(${quoted(column.name)} AS BLOB)) > 1000000, 0)`);
+    this.try(`DELETE FROM ${quoted(table.name)} WHERE ${isHuge.join(' OR ')}`);
+  }
+
   #trim(table: TableInfo): void {
     const [count] = this.#db.rows(`SELECT count(*) FROM ${quoted(table.name)}`)[0] as [bigint];
-    if (count > MAX_ROWS) this.try(`DELETE FROM ${quoted(table.name)} WHERE ${this.#position(table)} % 2 = ${this.random.int(2)}`);
+    if (count > this.#plan.maxRows) this.try(`DELETE FROM ${quoted(table.name)} WHERE ${this.#position(table)} % 2 = ${this.random.int(2)}`);
     else this.#insert(table, 'INSERT', 1);
   }
 
@@ -616,7 +639,9 @@ export class Workload {
       case 4:
         return Buffer.alloc(random.int(30), random.int(256));
       case 5:
-        return random.chance(0.4) ? Buffer.alloc(random.int(9000), random.int(256)) : Buffer.alloc(random.int(600), random.int(256));
+        return random.chance(0.4)
+          ? Buffer.alloc(random.int(random.chance(0.03) ? 300_000 : 9000), random.int(256))
+          : Buffer.alloc(random.int(600), random.int(256));
       case 6:
         return random.pick(WORDS).repeat(random.int(random.chance(0.2) ? 200 : 8));
       default:

@@ -71,9 +71,19 @@ class Scene extends DaemonScene {
   }
 
   /** A daemon that is always killed before it has caught up would let the spool reach its limit. */
-  async spoolBelow(bytes: number): Promise<void> {
-    if ((await readKeeperStatus(this.spool))!.spool.bytes < bytes) return;
-    await until('the daemon to catch up', async () => (await readKeeperStatus(this.spool))!.spool.bytes < bytes / 10, { deadlineMs: 300_000 });
+  async spoolBelow(bytes: number, daemon: WaggleProcess): Promise<void> {
+    let status = (await readKeeperStatus(this.spool))!;
+    if (status.spool.bytes < bytes) return;
+    const told = (): string => `${JSON.stringify(status)}\n${daemon.stderr.slice(-3000)}\n${this.#keeperLog()}`;
+    await until(
+      'the daemon to catch up',
+      async () => {
+        if (daemon.exit !== null) throw new Error(`the daemon ended by itself: ${told()}`);
+        status = (await readKeeperStatus(this.spool))!;
+        return status.spool.bytes < bytes / 10;
+      },
+      { deadlineMs: 60_000, told },
+    );
   }
 
   /** Still the same one; why a keeper ended stands in its log. */
@@ -100,7 +110,7 @@ it(`only the daemon is killed, ${KILLS} times: nothing is recovered (seed ${SEED
     if (scene.random.chance(0.66)) await daemon.untilReady();
     await delay(scene.random.int(500));
     if (daemon.exit !== null) throw new Error(`the daemon ended by itself: ${daemon.stderr.slice(-3000)}`);
-    await scene.spoolBelow(SPOOL_BYTES);
+    await scene.spoolBelow(SPOOL_BYTES, daemon);
     const began = daemon.ready?.msg ?? 'killed before it was ready';
     beginnings[began] = (beginnings[began] ?? 0) + 1;
     await daemon.kill();

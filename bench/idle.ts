@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
+import { endKeeper } from '../test/helpers/end-keeper.ts';
 
 const WAGGLE = fileURLToPath(new URL('../src/cli/waggle.js', import.meta.url));
 const SETTLE_MS = 5000;
@@ -45,6 +46,7 @@ export const runIdle = async (seconds: number): Promise<IdleResult> => {
   } finally {
     daemon.kill('SIGTERM');
     await exited;
+    await endKeeper(join(directory, '.waggle'));
     db.close();
     rmSync(directory, { recursive: true, force: true });
   }

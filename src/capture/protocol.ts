@@ -19,6 +19,8 @@ export interface CaptureOptions {
   readonly tables: { readonly include: readonly string[] | null; readonly exclude: readonly string[] };
   readonly maxWalBytes: number;
   readonly retention: { readonly maxAgeMs: number | null; readonly maxBytes: number | null };
+  /** Size of the mirror's redo at which it is folded. Default: the mirror's. */
+  readonly foldBytes?: number;
 }
 
 export type ToCapture =

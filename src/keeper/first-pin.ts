@@ -130,6 +130,7 @@ const takeFirstPin = (given: FirstPinOptions): Omit<Opened, 'files' | 'checkpoin
       walFd: files.walFd,
       pageSize: files.pageSize,
       ledger,
+      durable: options.durable === true,
       leftover: segments,
       drained: options.taken !== null && same(options.taken) ? options.taken.frame : 0,
       spooled: (segment, generation) => listener.spooled(segment, generation),

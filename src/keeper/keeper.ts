@@ -284,7 +284,7 @@ export class Keeper {
         salts = null;
       }
     } else this.#untouchedWanted = false;
-    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched });
+    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched }, { durable: this.#options.durable === true });
     return untouched !== null;
   }
 

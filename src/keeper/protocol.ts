@@ -28,6 +28,8 @@ export interface KeeperOptions {
   readonly hive: string;
   /** Directory for spool segments; exists. */
   readonly spoolDir: string;
+  /** Spool and ledger survive a power loss (durability `fsync`). Default: no. */
+  readonly durable?: boolean;
   /** Above this size of the WAL a barrier is allowed against a writer without pauses. */
   readonly maxWalBytes: number;
   /**

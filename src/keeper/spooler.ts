@@ -12,6 +12,8 @@ export interface SpoolerOptions {
   readonly walFd: number;
   readonly pageSize: number;
   readonly ledger: Ledger;
+  /** Segments survive a power loss. */
+  readonly durable: boolean;
   /** Segments of keepers before, oldest first. */
   readonly leftover: readonly SpoolSegment[];
   /** What capture has durably taken of generation 1. */
@@ -82,7 +84,7 @@ export class Spooler {
   spoolTo(frame: number, now: number): boolean {
     const firstFrame = this.safe + 1;
     if (firstFrame > frame) return true;
-    const { dir, walFd, pageSize, ledger } = this.#options;
+    const { dir, walFd, pageSize, ledger, durable } = this.#options;
     if (now < this.#stuckUntil || ledger.salts === null) return false;
     try {
       const segment = writeSpoolSegment({
@@ -93,6 +95,7 @@ export class Spooler {
         firstFrame,
         lastFrame: frame,
         previous: ledger.previous,
+        durable,
         ...ledger.salts,
       });
       this.#serial++;

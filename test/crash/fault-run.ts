@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Random } from '../helpers/random.ts';
 import { Application } from './application.ts';
 import type { Durability } from './capture-run.ts';
-import { compileShim } from './disk-shim.ts';
+import { compileShim, type FaultKind } from './disk-shim.ts';
 import { FailingIo, FAULT_KINDS } from './failing-io.ts';
 import { deathPoints, PowerLoss } from './power-loss.ts';
 import { record, type Recording } from './recording.ts';
@@ -36,6 +36,8 @@ export interface FaultCounts {
 }
 
 const LOSSES: readonly Loss[] = ['nothing', 'all', 'contents', 'names', 'some', 'torn', 'torn'];
+/** Fewer failing operations are a sample. */
+const SWEEP_FROM = 100;
 /** A restart costs as much as some dozen proofs of what stands there: every n-th death is followed by one. */
 const RESTART_EVERY = 32;
 
@@ -53,7 +55,8 @@ export const runFaults = async ({ dir, seed, powerLosses, failingIo, transaction
     survived: 0,
     recoveredAfterFault: 0,
   };
-  await using application = new Application(seed + 1);
+  // No recording's seed: what it writes after a restart shall not be what was written before.
+  await using application = new Application(seed + 1_000_000_000);
   let [deaths, failures] = [0, 0];
   while (deaths < powerLosses || failures < failingIo) {
     // The stricter one twice as often.
@@ -104,26 +107,26 @@ const sweep = async (parts: {
   // A place at which nothing proves what a killed keeper let go of gives a net effect by itself.
   const { recovered } = await io.run(0, 'EIO');
   let faults = 0;
-  // A few of them: spread over all kinds and operations instead of one after the other.
-  const isSample = limit < 100;
-  for (const kind of FAULT_KINDS) {
-    for (let n = 1, last = false; !last; n += isSample ? 1 + random.int(60) : 1) {
-      if (faults >= limit) return faults;
-      const report = await io.run(n, kind).catch((error: unknown) => {
-        throw new Error(`recording ${counts.recordings} up to operation ${at}, operation ${n} of the state directory: ${kind}`, { cause: error });
-      });
-      // Where capture went on by itself, nobody missed anything; only a keeper without its notes cannot prove that.
-      const mayHaveGap = recovered > 0 || report.error !== null || /ledger|frames|spool/.test(report.what);
-      if (report.recovered > 0 && !mayHaveGap) throw new Error(`${kind} at operation ${n} (${report.what}): a net effect although capture went on`);
-      last = !report.hasFired;
-      if (last) break;
-      faults += 1;
-      counts.failed[kind] = (counts.failed[kind] ?? 0) + 1;
-      counts.survived += Number(report.error === null);
-      counts.recoveredAfterFault += report.recovered;
-      if (report.recovered > 0) say(`${kind} at operation ${n} (${report.what}): ${report.recovered} net effects`);
-      if (faults % 50 === 0) say(`${faults} failing operations (${kind} at ${n}: ${report.what})`);
-    }
+  const fail = async (kind: FaultKind, n: number): Promise<boolean> => {
+    const report = await io.run(n, kind).catch((error: unknown) => {
+      throw new Error(`recording ${counts.recordings} up to operation ${at}, operation ${n} of the state directory: ${kind}`, { cause: error });
+    });
+    // Where capture went on by itself, nobody missed anything; only a keeper without its notes cannot prove that.
+    const mayHaveGap = recovered > 0 || report.error !== null || /ledger|frames|spool/.test(report.what);
+    if (report.recovered > 0 && !mayHaveGap) throw new Error(`${kind} at operation ${n} (${report.what}): a net effect although capture went on`);
+    if (!report.hasFired) return false;
+    faults += 1;
+    counts.failed[kind] = (counts.failed[kind] ?? 0) + 1;
+    counts.survived += Number(report.error === null);
+    counts.recoveredAfterFault += report.recovered;
+    if (faults % 50 === 0) say(`${faults} failing operations (${kind} at ${n}: ${report.what})`);
+    return true;
+  };
+  // A few are spread over all kinds and operations.
+  if (limit < SWEEP_FROM) {
+    while (faults < limit) await fail(FAULT_KINDS[faults % FAULT_KINDS.length]!, 1 + random.int(90));
+    return faults;
   }
+  for (const kind of FAULT_KINDS) for (let n = 1; faults < limit && (await fail(kind, n)); n += 1);
   return faults;
 };

@@ -106,7 +106,7 @@ const sweep = async (parts: {
   using io = new FailingIo({ recording, application, library, control: join(dir, 'faults'), at });
   // A place at which nothing proves what a killed keeper let go of gives a net effect by itself.
   const { recovered } = await io.run(0, 'EIO');
-  let faults = 0;
+  const done = { faults: 0 };
   const fail = async (kind: FaultKind, n: number): Promise<boolean> => {
     const report = await io.run(n, kind).catch((error: unknown) => {
       throw new Error(`recording ${counts.recordings} up to operation ${at}, operation ${n} of the state directory: ${kind}`, { cause: error });
@@ -115,18 +115,18 @@ const sweep = async (parts: {
     const mayHaveGap = recovered > 0 || report.error !== null || /ledger|frames|spool/.test(report.what);
     if (report.recovered > 0 && !mayHaveGap) throw new Error(`${kind} at operation ${n} (${report.what}): a net effect although capture went on`);
     if (!report.hasFired) return false;
-    faults += 1;
+    done.faults += 1;
     counts.failed[kind] = (counts.failed[kind] ?? 0) + 1;
     counts.survived += Number(report.error === null);
     counts.recoveredAfterFault += report.recovered;
-    if (faults % 50 === 0) say(`${faults} failing operations (${kind} at ${n}: ${report.what})`);
+    if (done.faults % 50 === 0) say(`${done.faults} failing operations (${kind} at ${n}: ${report.what})`);
     return true;
   };
   // A few are spread over all kinds and operations.
   if (limit < SWEEP_FROM) {
-    while (faults < limit) await fail(FAULT_KINDS[faults % FAULT_KINDS.length]!, 1 + random.int(90));
-    return faults;
+    while (done.faults < limit) await fail(FAULT_KINDS[done.faults % FAULT_KINDS.length]!, 1 + random.int(90));
+    return done.faults;
   }
-  for (const kind of FAULT_KINDS) for (let n = 1; faults < limit && (await fail(kind, n)); n += 1);
-  return faults;
+  for (const kind of FAULT_KINDS) for (let n = 1; done.faults < limit && (await fail(kind, n)); n += 1);
+  return done.faults;
 };

@@ -217,6 +217,7 @@ const mirrorOptions = ({ capture, log }: SessionOptions, pageSize: number): Mirr
   pageSize,
   durability: capture.durability,
   makeLogDurable: () => log.sync(),
+  ...(capture.foldBytes === undefined ? {} : { foldBytes: capture.foldBytes }),
 });
 
 const positionAt = (ready: Ready, snapshot: HiveSnapshot, epoch: number): Position => {

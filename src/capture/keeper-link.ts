@@ -25,6 +25,7 @@ export class KeeperLink {
     this.client = KeeperClient.start({
       hive: capture.hive,
       spoolDir: join(capture.stateDir, 'spool'),
+      durable: capture.durability === 'fsync',
       maxWalBytes: capture.maxWalBytes,
       ...capture.keeper,
       taken: taken === null || taken.frame === 0 ? null : { salt1: taken.salt1, salt2: taken.salt2, frame: taken.frame },

@@ -20,6 +20,8 @@ export interface CaptureOptions {
   readonly maxWalBytes: number;
   readonly keeper: Pick<KeeperSettings, 'outlive' | 'spoolBytes' | 'patienceMs'>;
   readonly retention: { readonly maxAgeMs: number | null; readonly maxBytes: number | null };
+  /** Size of the mirror's redo at which it is folded. Default: the mirror's. */
+  readonly foldBytes?: number;
 }
 
 export type ToCapture =

@@ -44,6 +44,7 @@ export interface OpenListener extends LedgerListener {
   spooled(segment: SpoolSegment, generation: number): void;
   stuck(error: WaggleError): void;
   spoolLimitBytes(): number;
+  isSpoolDurable(): boolean;
 }
 
 /** Throws HIVE_… errors. Nothing of the hive is changed, and no file made beside one that is not in WAL mode. */
@@ -137,6 +138,7 @@ const takeFirstPin = (given: FirstPinOptions): Omit<Opened, 'files' | 'checkpoin
       spooled: (segment, generation) => listener.spooled(segment, generation),
       stuck: (error) => listener.stuck(error),
       limitBytes: () => listener.spoolLimitBytes(),
+      isDurable: () => listener.isSpoolDurable(),
     });
     const observe = (): WalIndexHeader | null => {
       const header = readSettled(files);

@@ -10,6 +10,8 @@ const BUSY_RETRY_MS = 20;
 const STOP_PATIENCE_MS = 30_000;
 
 export interface KeeperClientOptions extends Pick<KeeperOptions, 'hive' | 'spoolDir' | 'maxWalBytes' | 'taken'> {
+  /** Default: a power loss may take spool and ledger. */
+  readonly durable?: boolean;
   /** Default: it ends with this client. */
   readonly outlive?: boolean;
   /** Default: 1 GB. */
@@ -44,7 +46,7 @@ export class KeeperClient implements AsyncDisposable {
   #lettingGo: 'stop' | 'detach' | null = null;
 
   private constructor({ onMessage, ...options }: KeeperClientOptions) {
-    this.#options = { outlive: false, spoolBytes: 1e9, patienceMs: 86_400_000, ...options };
+    this.#options = { durable: false, outlive: false, spoolBytes: 1e9, patienceMs: 86_400_000, ...options };
     this.#onMessage = onMessage;
     this.ended = this.#run();
   }
@@ -170,10 +172,10 @@ export class KeeperClient implements AsyncDisposable {
     });
     this.#connection = connection;
     void connection.hello.then((hello) => (this.#pid = hello.pid));
-    const { maxWalBytes, outlive, spoolBytes, patienceMs, taken } = this.#options;
+    const { durable, maxWalBytes, outlive, spoolBytes, patienceMs, taken } = this.#options;
     if (this.#lettingGo === 'stop') connection.send({ type: 'stop' });
     else if (this.#lettingGo === 'detach') connection.end();
-    else connection.send({ type: 'attach', settings: { maxWalBytes, outlive, spoolBytes, patienceMs }, taken });
+    else connection.send({ type: 'attach', settings: { durable, maxWalBytes, outlive, spoolBytes, patienceMs }, taken });
     await connection.closed;
     this.#connection = null;
     old?.end();

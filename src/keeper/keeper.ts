@@ -81,6 +81,7 @@ export class Keeper {
       spooled: ({ firstFrame, lastFrame, path }, generation) => this.#daemon.tell(generation, { type: 'spooled', firstFrame, lastFrame, path }),
       stuck: (error) => this.#daemon.warn(error),
       spoolLimitBytes: () => this.#settings.spoolBytes,
+      isSpoolDurable: () => this.#settings.durable,
     });
     const { pins, proven, dropped, ledger, files } = this.#hive;
     this.#frameBytes = files.pageSize + FRAME_HEADER_BYTES;
@@ -352,7 +353,7 @@ export class Keeper {
         salts = null;
       }
     } else this.#untouchedWanted = false;
-    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched, dropped: this.#dropped });
+    writeLedgerFile(this.#options.spoolDir, { current: salts, previous, untouched, dropped: this.#dropped }, { durable: this.#settings.durable });
     return untouched !== null;
   }
 

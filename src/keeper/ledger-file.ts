@@ -10,9 +10,10 @@
  * A generation cannot be reset before it was backfilled, and backfilling writes to the database file. So as long as the
  * file bears the same print, at most one generation has begun since: the one that is found.
  */
-import { readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import { replaceFile } from '../support/file.ts';
 import { samePrint, type Fingerprint } from './hive-files.ts';
 import type { EndedGeneration, Salts } from './spool.ts';
 
@@ -42,11 +43,10 @@ export const readLedgerFile = (dir: string): LedgerRecord | null => {
 };
 
 /** Never throws: without the file (full disk) the next start takes a recovery diff, which is correct too. */
-export const writeLedgerFile = (dir: string, record: LedgerRecord): void => {
+export const writeLedgerFile = (dir: string, record: LedgerRecord, options: { durable: boolean }): void => {
   const path = join(dir, NAME);
   try {
-    writeFileSync(`${path}.tmp`, JSON.stringify({ version: 1, ...record }), { mode: 0o600 });
-    renameSync(`${path}.tmp`, path);
+    replaceFile(path, Buffer.from(JSON.stringify({ version: 1, ...record })), options);
   } catch {
     try {
       unlinkSync(path);

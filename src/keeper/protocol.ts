@@ -48,6 +48,8 @@ export const LOCK_NAME = 'keeper.lock';
 export interface KeeperSettings {
   /** Above this size of the WAL a barrier is allowed against a writer without pauses. */
   readonly maxWalBytes: number;
+  /** Spool and ledger survive a power loss (durability `fsync`). */
+  readonly durable: boolean;
   /** Goes on without a daemon. */
   readonly outlive: boolean;
   /** So much the spool may hold, together with a WAL that cannot be spooled; beyond it the pin is dropped. */

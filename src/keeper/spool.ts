@@ -10,11 +10,12 @@
  *     72 frames as in the WAL (24-byte header + page), count times
  *
  * A segment gets its name by rename after its last byte was written, so a killed keeper leaves a `.tmp` behind, never
- * half a segment. It is not synced: after a power loss it may be torn, and its crc tells.
+ * half a segment. With `durable` it is on the disk before its frames may leave the WAL; without, a power loss may tear it, and its crc tells.
  */
 import { closeSync, fstatSync, openSync, readdirSync, readSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { syncData, syncDirectory } from '../support/file.ts';
 import { FRAME_HEADER_BYTES, WAL_HEADER_BYTES, frameOffset, parseWalHeader, type Checksum } from '../sqlite/wal.ts';
 
 export const SPOOL_HEADER_BYTES = 72;
@@ -57,6 +58,8 @@ export interface SpoolRequest extends Salts {
   readonly firstFrame: number;
   readonly lastFrame: number;
   readonly previous: EndedGeneration | null;
+  /** A power loss does not take it. Default: it may. */
+  readonly durable?: boolean;
 }
 
 /** The WAL does not hold the frames that were asked for: it was reset, or it is shorter. */
@@ -105,6 +108,7 @@ export const writeSpoolSegment = (request: SpoolRequest): SpoolSegment => {
     words.forEach((word, index) => head.writeUInt32BE(word, 8 + index * 4));
     head.writeUInt32BE(crc32(head.subarray(0, 64)), 64);
     writeFully(fd, head, 0);
+    if (request.durable === true) syncData(fd);
     closeSync(fd);
   } catch (error) {
     closeSyncQuietly(fd);
@@ -112,6 +116,7 @@ export const writeSpoolSegment = (request: SpoolRequest): SpoolSegment => {
     throw error;
   }
   renameSync(temporary, path);
+  if (request.durable === true) syncDirectory(dir);
   return { path, serial, pageSize, bigEndianChecksums, firstFrame, lastFrame, before, previous, salt1: request.salt1, salt2: request.salt2 };
 };
 

@@ -19,6 +19,8 @@ export interface SpoolerOptions {
   readonly drained: number;
   /** So much may lie in the spool. */
   limitBytes(): number;
+  /** Segments survive a power loss. */
+  isDurable(): boolean;
   spooled(segment: SpoolSegment, generation: number): void;
   /** The spool cannot be written at this moment. Called once until it works again. */
   stuck(error: WaggleError): void;
@@ -120,6 +122,7 @@ export class Spooler {
         firstFrame,
         lastFrame: frame,
         previous: ledger.previous,
+        durable: this.#options.isDurable(),
         ...ledger.salts,
       });
       this.#serial++;

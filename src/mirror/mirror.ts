@@ -11,7 +11,7 @@
  * folded ≤ the log's batch id, and the redo chain from folded to it is unbroken; what lies after is cut off.
  */
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { createFile, readFully, replaceFile, syncData, syncDataAside, syncDirectory, writeFully } from '../support/file.ts';
 import { PageCache } from './page-cache.ts';
@@ -66,7 +66,7 @@ export class Mirror implements AsyncDisposable {
     this.#zeros = Buffer.alloc(options.pageSize);
     this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 16 * 1024 * 1024) / options.pageSize)));
     this.#segmentNumber = 1;
-    this.#active = RedoSegment.create(join(options.directory, 'redo-1'), options.pageSize);
+    this.#active = this.#createSegment(1);
   }
 
   /** Begins anew with the given state; whatever stood in the directory is deleted. Durable when it returns. */
@@ -85,6 +85,7 @@ export class Mirror implements AsyncDisposable {
       }
       syncData(fd);
       writeFolded(options.directory, first.batchId, first.sizePages, options.pageSize);
+      syncDirectory(dirname(options.directory));
       return new Mirror(options, { fd, sizePages: first.sizePages, batchId: first.batchId });
     } catch (error) {
       closeSync(fd);
@@ -223,10 +224,15 @@ export class Mirror implements AsyncDisposable {
     if (length < this.pageSize) into.fill(0, length);
   }
 
+  #createSegment(number: number): RedoSegment {
+    const { directory, durability } = this.#options;
+    return RedoSegment.create(join(directory, `redo-${number}`), this.pageSize, { durable: durability === 'fsync' });
+  }
+
   #startFold(): void {
     if (this.#sealed === null) {
       // First the new file: without space for it the old one goes on as the active one.
-      const next = RedoSegment.create(join(this.#options.directory, `redo-${this.#segmentNumber + 1}`), this.pageSize);
+      const next = this.#createSegment(this.#segmentNumber + 1);
       this.#segmentNumber += 1;
       this.#sealed = this.#active;
       this.#active = next;

@@ -8,8 +8,9 @@
  * A batch that is cut off or fails its checksum is the end of the segment, not an error: it was never in the log.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { createFile, readFully, removeFile, syncData, writeFully } from '../support/file.ts';
+import { createFile, readFully, removeFile, syncData, syncDirectory, writeFully } from '../support/file.ts';
 
 const MAGIC = 0x4f445257;
 const END = 0x454e4f44;
@@ -57,9 +58,16 @@ export class RedoSegment implements Disposable {
     this.#fd = fd;
   }
 
-  /** An empty segment; what stood in the file is gone. */
-  static create(path: string, pageSize: number): RedoSegment {
-    return new RedoSegment(path, pageSize, createFile(path));
+  /** An empty segment; what stood in the file is gone. With `durable` its name is on the disk: a batch in a file without a name is lost. */
+  static create(path: string, pageSize: number, options: { durable: boolean }): RedoSegment {
+    const fd = createFile(path);
+    try {
+      if (options.durable) syncDirectory(dirname(path));
+      return new RedoSegment(path, pageSize, fd);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
   }
 
   /** An existing segment, to be read with `next`. */

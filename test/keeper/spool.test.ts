@@ -116,6 +116,7 @@ test('what is left over of earlier generations goes as a daemon takes it, one af
     leftover,
     drained: 0,
     limitBytes: () => 6 * FRAME,
+    isDurable: () => false,
     spooled: () => {},
     stuck: (error) => {
       throw error;

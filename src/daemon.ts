@@ -144,7 +144,7 @@ class CaptureTold {
   }
 }
 
-const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes, keeper, retention }: DaemonOptions): CaptureOptions => ({
+const captureOptions = ({
   hive,
   stateDir,
   durability,
@@ -152,6 +152,17 @@ const captureOptions = ({ hive, stateDir, durability, onGap, tables, maxWalBytes
   tables,
   maxWalBytes,
   keeper,
+  deleteAll = 'rows',
+  retention,
+}: DaemonOptions): CaptureOptions => ({
+  hive,
+  stateDir,
+  durability,
+  onGap,
+  tables,
+  maxWalBytes,
+  keeper,
+  deleteAll,
   retention,
 });
 

@@ -32,7 +32,7 @@ export const takeFirstState = async (options: SessionOptions, ready: Ready, epoc
   using snapshot = HiveSnapshot.open(capture.hive, ready);
   const batchId = 1;
   const mirror = await retryWhileFull(() => mirrorSnapshot(snapshot, mirrorOptions(options, snapshot.header.pageSize), batchId), options);
-  const replica = await readReplica(mirror, { captured, known: null, firstVersion: 1, spill: options.spill }, snapshot);
+  const replica = await readReplica(mirror, { captured, known: null, firstVersion: 1, spill: options.spill, deleteAll: capture.deleteAll }, snapshot);
   // Only now that a new beginning is there.
   if (log.state() !== null) log.reset();
   const position = positionAt(ready, snapshot, epoch);
@@ -130,7 +130,7 @@ const openReplica = async (options: SessionOptions): Promise<Replica | { invalid
   const mirror = await retryWhileFull(() => Mirror.open(mirrorOptions(options, pageSize), state.batchId), options);
   if (!(mirror instanceof Mirror)) return mirror;
   try {
-    return await readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill });
+    return await readReplica(mirror, { captured, known, firstVersion: known.version, spill: options.spill, deleteAll: capture.deleteAll });
   } catch (error) {
     // What could be read when it was written: the hive is not to blame.
     if (error instanceof WaggleError && MIRROR_FAULTS.has(error.code)) return { invalid: error.message };

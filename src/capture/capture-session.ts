@@ -208,7 +208,7 @@ export class CaptureSession implements AsyncDisposable {
 
   /** What can pass while a transaction is being compared is waited for; the replica then begins again from the mirror. */
   async #applyAgain(transaction: WalTransaction, first: unknown): Promise<TransactionChanges> {
-    const { captured, spill, warn, isStopping } = this.#options;
+    const { capture, captured, spill, warn, isStopping } = this.#options;
     let told = false;
     for (let error = first; ;) {
       const full = asDiskFull(error);
@@ -218,7 +218,13 @@ export class CaptureSession implements AsyncDisposable {
       told ||= full !== null;
       await (full === null ? this.#framesTold() : nextTurn(FULL_RETRY_MS));
       const { mirror, schema } = this.#replica;
-      this.#replica = Replica.read(mirror, { captured, known: schema.catalog, firstVersion: schema.catalog.version, spill });
+      this.#replica = Replica.read(mirror, {
+        captured,
+        known: schema.catalog,
+        firstVersion: schema.catalog.version,
+        spill,
+        deleteAll: capture.deleteAll,
+      });
       try {
         return this.#replica.apply(transaction);
       } catch (again) {

@@ -19,6 +19,8 @@ export interface CaptureOptions {
   readonly tables: { readonly include: readonly string[] | null; readonly exclude: readonly string[] };
   readonly maxWalBytes: number;
   readonly keeper: Pick<KeeperSettings, 'outlive' | 'spoolBytes' | 'patienceMs'>;
+  /** What is told of a table that a transaction leaves without rows: a `d` for each of them (default), or one `t`. */
+  readonly deleteAll?: 'rows' | 'event';
   readonly retention: { readonly maxAgeMs: number | null; readonly maxBytes: number | null };
   /** Size of the mirror's redo at which it is folded. Default: the mirror's. */
   readonly foldBytes?: number;

@@ -71,7 +71,15 @@ export class Replica {
           ? Schema.read(rows, { version, encoding, captured: options.captured, previous: null })
           : knownSchema(rows, options.known);
       for (const entry of schema.tables) ofTable(entry.table.name, () => map.addTree(entry, usableSize, mirror.sizePages, readPage));
-      const diff = new TransactionDiff({ schema, map, usableSize, encoding, captured: options.captured, spill: options.spill ?? null });
+      const diff = new TransactionDiff({
+        schema,
+        map,
+        usableSize,
+        encoding,
+        captured: options.captured,
+        spill: options.spill ?? null,
+        deleteAll: options.deleteAll ?? 'rows',
+      });
       return new Replica({ mirror, map, diff, usableSize });
     } catch (error) {
       if (error instanceof PageCorruption || error instanceof RecordError) throw new WaggleError('HIVE_CORRUPT', error.message, { cause: error });
@@ -228,6 +236,8 @@ export interface ReplicaOptions {
   readonly firstVersion: number;
   /** Where changes of a large transaction are put aside. */
   readonly spill?: PartSpill | null;
+  /** As of `CaptureOptions`. */
+  readonly deleteAll?: 'rows' | 'event' | undefined;
 }
 
 export interface ReplicaRows {

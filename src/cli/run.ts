@@ -45,6 +45,7 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
   tables: config.tables,
   maxWalBytes: config.maxWalBytes,
   keeper: config.keeper,
+  deleteAll: config.deleteAll,
   retention: { maxAgeMs: config.retention.maxAgeMs, maxBytes: config.retention.maxBytes },
   forceRetention: config.retention.force,
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),

@@ -14,6 +14,7 @@ export interface Config {
   readonly tables: { readonly include: readonly string[] | null; readonly exclude: readonly string[] };
   readonly maxWalBytes: number;
   readonly keeper: { readonly outlive: boolean; readonly spoolBytes: number; readonly patienceMs: number };
+  readonly deleteAll: 'rows' | 'event';
   readonly retention: { readonly maxAgeMs: number; readonly maxBytes: number; readonly force: boolean };
   /** All of them, in the order of the file; also those that are not enabled. */
   readonly sinks: readonly SinkConfig[];

@@ -28,6 +28,7 @@ export const resolveConfig = (source: ConfigSource, raw: RawConfig, sinks: reado
     tables: { include: raw.tables.include ?? null, exclude: raw.tables.exclude ?? [] },
     maxWalBytes: parseSize(raw.capture.max_wal),
     keeper: { outlive: raw.keeper.outlive, spoolBytes: parseSize(raw.keeper.spool), patienceMs: parseDuration(raw.keeper.patience) },
+    deleteAll: raw.capture.delete_all,
     retention: { maxAgeMs: parseDuration(raw.retention.age), maxBytes: parseSize(raw.retention.size), force: raw.retention.force },
     sinks: sinks.map((sink) => resolveSink(sink, directory)),
     log: raw.log,

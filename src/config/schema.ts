@@ -56,6 +56,10 @@ export const configSchema = z.strictObject({
   capture: z
     .strictObject({
       max_wal: size().default('16MB').describe("Above this size of the hive's WAL a writer without pauses is held for some milliseconds."),
+      delete_all: z
+        .enum(['rows', 'event'])
+        .default('rows')
+        .describe('A transaction that leaves a table without rows: rows tells a d for each of them, event one t for all.'),
     })
     .prefault({}),
   keeper: z

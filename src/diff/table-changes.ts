@@ -28,6 +28,7 @@ export class TableChanges implements RowVisitor {
   /** Some row changed its rowid and nothing else: no change tells of it. */
   movedSilently = false;
   readonly #spill: PartSpill | null;
+  #isTruncated = false;
   #table: Table;
   #index: number;
   #previous: Table;
@@ -53,6 +54,7 @@ export class TableChanges implements RowVisitor {
     this.#sameRow = sameRow;
     this.#keyed = table.key.length > 0 && table.rowidAlias === -1;
     this.movedSilently = false;
+    this.#isTruncated = false;
     this.#upserts.reset();
     this.#deletes.reset();
   }
@@ -70,8 +72,15 @@ export class TableChanges implements RowVisitor {
     this.#upserts.create(this.#index, this.#rowidOf(this.#table, rowid, record), record);
   }
 
+  /** No row is left: one `t` instead of what the visits tell. `previousIndex`: place in the previous catalog. */
+  truncate(previousIndex: number): void {
+    this.#isTruncated = true;
+    this.#deletes.truncate(previousIndex);
+  }
+
   deleted(rowid: Rowid, record: Buffer): void {
     checkRecord(record);
+    if (this.#isTruncated) return;
     this.#deletes.delete(this.#index, this.#rowidOf(this.#previous, rowid, record), record, false);
   }
 

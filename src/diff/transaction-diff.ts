@@ -15,7 +15,7 @@ import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
 import { type PageMap, PageMapEdit, schemaTree, type TreeToAdd } from '../mirror/page-map.ts';
-import { PageCorruption } from '../sqlite/btree-page.ts';
+import { cellCount, PageCorruption, pageKind } from '../sqlite/btree-page.ts';
 import { type CompareKeys, keyComparison } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -44,6 +44,8 @@ export interface TransactionDiffOptions {
   readonly captured: TableFilter;
   /** Where changes of a large transaction are put aside; null: they stay in memory. */
   readonly spill: PartSpill | null;
+  /** `event`: a table that a transaction leaves without rows gives one `t`. */
+  readonly deleteAll: 'rows' | 'event';
 }
 
 /** Tables of which objects are kept. */
@@ -55,6 +57,7 @@ export class TransactionDiff {
   #encoding: TextEncoding;
   #captured: TableFilter;
   readonly #spill: PartSpill | null;
+  readonly #deleteAll: 'rows' | 'event';
   #schema: Schema;
   // What follows is used again by each transaction: most change one row, and making these anew took half of their time.
   readonly #byTree = new PagesByTree();
@@ -65,7 +68,8 @@ export class TransactionDiff {
   #tablesUsed = 0;
   readonly #changes = new ChangeWriter();
 
-  constructor({ schema, map, usableSize, encoding, captured, spill }: TransactionDiffOptions) {
+  constructor({ schema, map, usableSize, encoding, captured, spill, deleteAll }: TransactionDiffOptions) {
+    this.#deleteAll = deleteAll;
     this.#spill = spill;
     this.#schema = schema;
     this.#map = map;
@@ -189,8 +193,15 @@ export class TransactionDiff {
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
     const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
+    if (this.#deleteAll === 'event' && this.#loseAllRows(entry, images)) visitor.truncate(this.#schema.byName.get(entry.table.name)!.index);
     guarded(entry.table.name, () => this.#mergePages({ of: entry, order: this.#orderOf(entry), pages, images, visitor }));
     return visitor;
+  }
+
+  /** A tree without rows is a leaf without cells. */
+  #loseAllRows({ root, kinds }: TrackedTable, images: PageImages): boolean {
+    const isEmpty = (page: Buffer): boolean => pageKind(page, root) === kinds.leaf && cellCount(page, root) === 0;
+    return isEmpty(images.newPage(root)) && !isEmpty(images.oldPage(root));
   }
 
   #tableChanges(options: TableChangesOptions): TableChanges {

@@ -66,6 +66,7 @@ describe('a good configuration', () => {
       tables: { include: null, exclude: ['sessions'] },
       maxWalBytes: 16_000_000,
       keeper: { outlive: true, spoolBytes: 1_000_000_000, patienceMs: 86_400_000 },
+      deleteAll: 'rows',
       retention: { maxAgeMs: 86_400_000, maxBytes: 1_000_000_000, force: false },
       log: { level: 'info' },
       sinks: [

@@ -32,7 +32,7 @@ const runSeed = async (seed: number): Promise<number> => {
     db.pragma('wal_autocheckpoint = 0');
     if (random.chance(0.3)) db.pragma('cache_size = 10'); // spills inside transactions
     workload.createSchema();
-    await using probe = new ReplicaProbe(file, directory.path);
+    await using probe = new ReplicaProbe(file, directory.path, random.chance(0.5) ? 'event' : 'rows');
     const model = TableModel.read(db, probe.replica.schema.catalog.tables);
     let transactions = 0;
     for (let round = 0; round < 60; round += 1) {

@@ -13,7 +13,7 @@ export class CaptureScene implements AsyncDisposable {
   readonly #directory: ReturnType<typeof temporaryDirectory>;
 
   /** `setup` runs before capture begins, `prepare` before the file is opened. */
-  constructor(setup: string, options: { pragmas?: readonly string[]; prepare?: (file: string) => void } = {}) {
+  constructor(setup: string, options: { pragmas?: readonly string[]; prepare?: (file: string) => void; deleteAll?: 'rows' | 'event' } = {}) {
     this.#directory = temporaryDirectory();
     const file = join(this.#directory.path, 'db.sqlite');
     options.prepare?.(file);
@@ -22,7 +22,7 @@ export class CaptureScene implements AsyncDisposable {
     for (const pragma of ['journal_mode = WAL', 'synchronous = OFF', 'wal_autocheckpoint = 0']) this.db.pragma(pragma);
     this.db.pragma('user_version = 1');
     this.db.exec(setup);
-    this.probe = new ReplicaProbe(file, this.#directory.path);
+    this.probe = new ReplicaProbe(file, this.#directory.path, options.deleteAll);
     this.#model = TableModel.read(this.db, this.probe.replica.schema.catalog.tables);
   }
 

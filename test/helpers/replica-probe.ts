@@ -23,7 +23,7 @@ export class ReplicaProbe implements AsyncDisposable {
   #batchId = 1;
   #seq = 1;
 
-  constructor(hive: string, directory: string) {
+  constructor(hive: string, directory: string, deleteAll: 'rows' | 'event' = 'rows') {
     using index = new WalIndexReader(hive);
     const header = index.read();
     if (typeof header === 'string') throw new Error(`wal-index is ${header}`);
@@ -40,7 +40,7 @@ export class ReplicaProbe implements AsyncDisposable {
       },
       { sizePages: snapshot.sizePages, batchId: 1, page: (page) => snapshot.page(page) },
     );
-    this.replica = Replica.read(mirror, { captured: (name) => !name.startsWith(EXCLUDED), known: null, firstVersion: 1 });
+    this.replica = Replica.read(mirror, { captured: (name) => !name.startsWith(EXCLUDED), known: null, firstVersion: 1, deleteAll });
     const { salt1, salt2, mxFrame } = header;
     const position = { epoch: 1, frame: mxFrame, salt1, salt2, checksum1: snapshot.checksum1, checksum2: snapshot.checksum2 };
     this.tail = new WalTail({ hive, pageSize: header.pageSize, position, generation: 1 });

@@ -39,6 +39,7 @@ const expectComplete = async (scene: KeeperScene, probe: TailProbe): Promise<voi
 };
 
 const keeperOptions = (scene: KeeperScene): KeeperOptions => ({
+  durable: false,
   hive: scene.hive,
   spoolDir: scene.spoolDir,
   maxWalBytes: 4 << 20,

@@ -179,7 +179,7 @@ export class HistoryModel {
   /** The text as it is stored. U+FFFD may stand for bytes that are no text. */
   #bytes(value: string, row: Row, column: number): Uint8Array {
     if (value.includes('\uFFFD'))
-      return storedBytes(row.record, row.table.clustering?.recordOrder.indexOf(column) ?? column) ?? encode(value, this.#encoding);
+      return storedBytes(row.record, row.table.withoutRowid?.fields.indexOf(column) ?? column) ?? encode(value, this.#encoding);
     return encode(value, this.#encoding);
   }
 }
@@ -212,7 +212,7 @@ const upperHex = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.
 /** The rowid stands in a row's text where no declared key tells the row. */
 const modelRow = (table: Table, rowid: string, values: readonly string[]): ModelRow => {
   const needsRowid =
-    table.clustering === null && (table.key.length === 0 || table.rowidAlias !== -1 || table.key.some((place) => values[place] === 'n'));
+    table.withoutRowid === undefined && (table.key.length === 0 || table.rowidAlias !== -1 || table.key.some((place) => values[place] === 'n'));
   const row = { rowid: needsRowid ? rowid : '', values };
   return { ...row, hash: hashText(textOf(row)) };
 };

@@ -13,6 +13,7 @@ import { CaptureClient } from '../../src/capture/capture-client.ts';
 import type { Row } from '../../src/change/row.ts';
 import type { RowPlace } from '../../src/change/table.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
+import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { until } from '../helpers/until.ts';
 import type { Account } from './account.ts';
 import { checkHistory, readAccounts } from './check-history.ts';
@@ -122,6 +123,7 @@ class Round {
         hive: this.#hive,
         stateDir: this.#state,
         durability: 'os',
+        keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
         onGap: 'fail',
         tables: { include: null, exclude: ['excluded*'] },
         maxWalBytes: this.#plan.maxWalBytes,
@@ -165,7 +167,7 @@ class Round {
         assert(chunk !== null, `the mirror has no table ${name}`);
         all.push(...chunk.rows);
         if (chunk.done) break;
-        after = chunk.rows.at(-1)!.place;
+        after = placeOfRow(chunk.rows.at(-1)!);
       }
       rows.set(name, all);
     }

@@ -14,6 +14,7 @@ import type { Row } from '../../src/change/row.ts';
 import type { RowPlace } from '../../src/change/table.ts';
 import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
+import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { until } from '../helpers/until.ts';
 import type { Account } from './account.ts';
 import { checkHistory, readAccounts } from './check-history.ts';
@@ -123,6 +124,7 @@ class Round {
         hive: this.#hive,
         stateDir: this.#state,
         durability: 'os',
+        keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
         onGap: 'fail',
         tables: { include: null, exclude: ['excluded*'] },
         maxWalBytes: this.#plan.maxWalBytes,

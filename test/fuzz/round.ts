@@ -14,7 +14,6 @@ import type { Row } from '../../src/change/row.ts';
 import type { RowPlace } from '../../src/change/table.ts';
 import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
-import { placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { until } from '../helpers/until.ts';
 import type { Account } from './account.ts';
 import { checkHistory, readAccounts } from './check-history.ts';
@@ -128,7 +127,6 @@ class Round {
         onGap: 'fail',
         tables: { include: null, exclude: ['excluded*'] },
         maxWalBytes: this.#plan.maxWalBytes,
-        keeper: { outlive: false, spoolBytes: 4e9, patienceMs: 0 },
         retention: { maxAgeMs: null, maxBytes: null },
       },
       { onWarning: (error) => void this.#warnings.push(`${error.code}: ${error.message}`), onReady: () => void (this.#beginnings += 1) },

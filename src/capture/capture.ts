@@ -11,7 +11,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import { ChangeWriter, partBytes } from '../change/change-codec.ts';
 import type { RowPlace } from '../change/table.ts';
 import { ChangeNotice } from '../hive/change-notice.ts';
@@ -21,6 +20,7 @@ import { LogWriter } from '../log/log-writer.ts';
 import { type ErrorCode, WaggleError } from '../support/errors.ts';
 import { CaptureSession } from './capture-session.ts';
 import { isPaused } from './pause-flag.ts';
+import { CapturePriority } from './priority.ts';
 import type { CaptureOptions, EncodedRows, FromCapture } from './protocol.ts';
 import type { Replica } from './replica.ts';
 import { SpillFile } from './spill-file.ts';
@@ -46,11 +46,6 @@ const PAUSE_EVERY_MS = 200;
  */
 const STEADY_BATCHES = 3;
 const PACE_MS = 1;
-/**
- * About a tenth of the application's share where there are fewer cores than work. Not the last place: at 19 a machine that had three
- * times as much work as cores kept two changes waiting for twenty seconds.
- */
-const CAPTURE_NICENESS = 10;
 /** Of a hive that was captured already. */
 const PASSING: ReadonlySet<ErrorCode> = new Set(['HIVE_MISSING', 'HIVE_EMPTY', 'HIVE_CORRUPT', 'HIVE_NOT_A_DATABASE']);
 /** A writer that is faster than capture must not keep it from ending. */
@@ -60,6 +55,7 @@ export class Capture {
   #options: CaptureOptions;
   readonly #post: (message: FromCapture) => void;
   readonly #wake = new Wake();
+  readonly #priority = new CapturePriority();
   readonly #requests: RowsRequest[] = [];
   #replica: Replica | null = null;
   #spill: SpillFile | null = null;
@@ -202,9 +198,7 @@ export class Capture {
       warn: (error) => this.#warn(error),
       stats: (stats: KeeperStats) => this.#post({ type: 'keeper', stats }),
     });
-    // Behind the application where both want the same core. Not before the keeper was started: it must not inherit this, since
-    // it holds the application up for as long as a barrier takes.
-    yieldToApplication();
+    this.#priority.yield();
     this.#post({
       type: 'ready',
       beginning: session.beginning,
@@ -231,6 +225,7 @@ export class Capture {
       for (const request of this.#requests.splice(0)) this.#serve(request, session.replica, log);
       const taken = await session.step();
       batches = taken > 0 ? batches + 1 : 0;
+      this.#priority.note(taken > 0 && session.isBehind, performance.now());
       const isPaced = batches > STEADY_BATCHES && !session.isBehind;
       // While it catches up, nobody gains from being told of every batch, but messages must be heard.
       const isTurn = taken === 0 || isPaced || performance.now() - turnAtMs > TURN_MS;
@@ -304,15 +299,6 @@ export class Capture {
 }
 
 const paused = (): WaggleError => new WaggleError('CAPTURE_PAUSED', 'capture is paused');
-
-/** On Linux the priority is the calling thread's own. */
-const yieldToApplication = (): void => {
-  try {
-    setPriority(0, CAPTURE_NICENESS);
-  } catch {
-    // Not allowed here: capture then competes as any other process does.
-  }
-};
 
 const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): EncodedRows | null => {
   const rows = replica.readRows(request.table, request.after, request.maxBytes);

@@ -2,6 +2,7 @@
 import { Row } from '../change/row.ts';
 import type { KeyField } from '../sqlite/key-order.ts';
 import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
+import { mayHoldTheSame } from '../sqlite/record.ts';
 
 /** The row format is the same: records can be compared as bytes. */
 export const sameColumns = (before: Table, after: Table): boolean =>
@@ -73,6 +74,16 @@ export const rowComparison = (before: Table, after: Table, encoding: TextEncodin
       (value, index) => sameValue(places[index] === -1 ? null : (oldValues[places[index]!] ?? null), value) && isExact(value, index),
     );
   };
+};
+
+/** Compares records of a table that stayed as it is: by bytes, but for what SQLite writes in more than one way. */
+export const recordComparison = (table: Table, encoding: TextEncoding): ((rowid: Rowid, old: Buffer, now: Buffer) => boolean) => {
+  // Text that stands on both sides has the same bytes when it comes to decoding: what is invalid in it does not count.
+  const decoded = (rowid: Rowid, old: Buffer, now: Buffer): boolean => {
+    const before = new Row(table, rowid, old, encoding).values('bigint');
+    return new Row(table, rowid, now, encoding).values('bigint').every((value, index) => sameValue(before[index]!, value));
+  };
+  return (rowid, old, now) => old.equals(now) || (mayHoldTheSame(old, now) && decoded(rowid, old, now));
 };
 
 const sameValue = (a: Value, b: Value): boolean =>

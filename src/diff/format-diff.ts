@@ -9,7 +9,7 @@ import type { Schema, TrackedTable } from '../catalog/schema.ts';
 import { cellCount, checkLeaf, TableCell } from '../sqlite/btree-page.ts';
 import { keyComparison } from '../sqlite/key-order.ts';
 import { readPayload, type ReadPage } from '../sqlite/payload.ts';
-import { rowComparison, sameColumns } from './column-changes.ts';
+import { recordComparison, rowComparison, sameColumns } from './column-changes.ts';
 import { TreeCursor } from './index-cursor.ts';
 import { TableChanges } from './table-changes.ts';
 import { guarded, goneTables, type TransactionChanges, writeChanges } from './transaction-diff.ts';
@@ -40,9 +40,7 @@ export const diffFormats = (before: DatabasePages, after: DatabasePages, encodin
 
 const changesOf = (old: TrackedTable | null, now: TrackedTable, encoding: TextEncoding, spill: PartSpill | null): TableChanges => {
   const previous = old?.table ?? now.table;
-  const sameRow = sameColumns(previous, now.table)
-    ? (_rowid: Rowid, a: Buffer, b: Buffer): boolean => a.equals(b)
-    : rowComparison(previous, now.table, encoding);
+  const sameRow = sameColumns(previous, now.table) ? recordComparison(now.table, encoding) : rowComparison(previous, now.table, encoding);
   return new TableChanges({ index: now.index, table: now.table, previous, sameRow }, spill);
 };
 

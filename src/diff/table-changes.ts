@@ -20,8 +20,8 @@ export interface TableChangesOptions {
   readonly table: Table;
   /** The table before; differs from `table` where the transaction changed its columns. */
   readonly previous: Table;
-  /** Whether two records of the same row (before, after) say the same; null: bytes decide. */
-  readonly sameRow: ((rowid: Rowid, before: Buffer, after: Buffer) => boolean) | null;
+  /** Whether two records of the same row (before, after) say the same. */
+  readonly sameRow: (rowid: Rowid, before: Buffer, after: Buffer) => boolean;
 }
 
 export class TableChanges implements RowVisitor {
@@ -33,7 +33,7 @@ export class TableChanges implements RowVisitor {
   #index: number;
   #previous: Table;
   #keyed = false;
-  #sameRow: TableChangesOptions['sameRow'] = null;
+  #sameRow: TableChangesOptions['sameRow'];
   #upserts: ChangeWriter;
   #deletes: ChangeWriter;
 
@@ -43,6 +43,7 @@ export class TableChanges implements RowVisitor {
     this.#deletes = new ChangeWriter(spill);
     this.#table = this.#previous = options.table;
     this.#index = options.index;
+    this.#sameRow = options.sameRow;
     this.begin(options);
   }
 
@@ -90,7 +91,7 @@ export class TableChanges implements RowVisitor {
     if (this.#keyed && rowKey(this.#previous, rowid, before) !== rowKey(this.#table, rowid, after)) {
       this.#deletes.delete(this.#index, this.#rowidOf(this.#previous, rowid, before), before, false);
       this.#upserts.create(this.#index, this.#rowidOf(this.#table, rowid, after), after);
-    } else if (this.#sameRow === null || !this.#sameRow(rowid, before, after)) {
+    } else if (!this.#sameRow(rowid, before, after)) {
       const same = this.#rowidOf(this.#table, rowid, after);
       this.#upserts.update(this.#index, { rowid: same, oldRowid: same, before, after });
     }
@@ -128,7 +129,7 @@ export class TableChanges implements RowVisitor {
         return;
       }
       row.taken = true;
-      const same = this.#sameRow === null ? row.record.equals(raw.after) : this.#sameRow(raw.rowid, row.record, raw.after);
+      const same = this.#sameRow(raw.rowid, row.record, raw.after);
       if (same) this.movedSilently ||= row.rowid !== raw.rowid;
       else upserts.update(this.#index, { rowid: raw.rowid, oldRowid: row.rowid, before: row.record, after: raw.after });
     });

@@ -10,7 +10,7 @@
  * `diff` returns with the page map and the schema moved on. After a throw the object must not be used again.
  */
 import { ChangeWriter, type PartSpill } from '../change/change-codec.ts';
-import type { TextEncoding } from '../change/table.ts';
+import type { Table, TextEncoding } from '../change/table.ts';
 import { Schema, SCHEMA_TREE, type TrackedTable } from '../catalog/schema.ts';
 import { decodeSchemaRow, type SchemaRow } from '../catalog/schema-rows.ts';
 import type { TableFilter } from '../catalog/table-reader.ts';
@@ -19,7 +19,7 @@ import { cellCount, PageCorruption, pageKind } from '../sqlite/btree-page.ts';
 import { type CompareKeys, keyComparison } from '../sqlite/key-order.ts';
 import { RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
-import { onlyRenamed, rowComparison, sameColumns, sameKey } from './column-changes.ts';
+import { onlyRenamed, recordComparison, rowComparison, sameColumns, sameKey } from './column-changes.ts';
 import { KeyMerge } from './key-merge.ts';
 import { LeafMerge, type RowVisitor } from './leaf-merge.ts';
 import type { PageImages } from './page-images.ts';
@@ -66,6 +66,7 @@ export class TransactionDiff {
   readonly #merge: LeafMerge;
   readonly #tables: TableChanges[] = [];
   #tablesUsed = 0;
+  readonly #sameRecords = new WeakMap<Table, TableChangesOptions['sameRow']>();
   readonly #changes = new ChangeWriter();
 
   constructor({ schema, map, usableSize, encoding, captured, spill, deleteAll }: TransactionDiffOptions) {
@@ -192,7 +193,7 @@ export class TransactionDiff {
   }
 
   #comparePages(entry: TrackedTable, pages: number[], images: PageImages): TableChanges {
-    const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: null });
+    const visitor = this.#tableChanges({ index: entry.index, table: entry.table, previous: entry.table, sameRow: this.#sameRecord(entry.table) });
     if (this.#deleteAll === 'event' && this.#loseAllRows(entry, images)) visitor.truncate(this.#schema.byName.get(entry.table.name)!.index);
     guarded(entry.table.name, () => this.#mergePages({ of: entry, order: this.#orderOf(entry), pages, images, visitor }));
     return visitor;
@@ -202,6 +203,12 @@ export class TransactionDiff {
   #loseAllRows({ root, kinds }: TrackedTable, images: PageImages): boolean {
     const isEmpty = (page: Buffer): boolean => pageKind(page, root) === kinds.leaf && cellCount(page, root) === 0;
     return isEmpty(images.newPage(root)) && !isEmpty(images.oldPage(root));
+  }
+
+  #sameRecord(table: Table): TableChangesOptions['sameRow'] {
+    let same = this.#sameRecords.get(table);
+    if (same === undefined) this.#sameRecords.set(table, (same = recordComparison(table, this.#encoding)));
+    return same;
   }
 
   #tableChanges(options: TableChangesOptions): TableChanges {
@@ -236,9 +243,7 @@ export class TransactionDiff {
   /** All rows of a table that was created, moved to another root, or whose columns changed. */
   #compareWhole(old: TrackedTable | undefined, now: TrackedTable, images: PageImages): TableChanges {
     const before = old?.table ?? now.table;
-    const sameRow = sameColumns(before, now.table)
-      ? (_rowid: unknown, a: Buffer, b: Buffer): boolean => a.equals(b)
-      : rowComparison(before, now.table, this.#encoding);
+    const sameRow = sameColumns(before, now.table) ? this.#sameRecord(now.table) : rowComparison(before, now.table, this.#encoding);
     const visitor = this.#tableChanges({ index: now.index, table: now.table, previous: before, sameRow });
     guarded(now.table.name, () => {
       const compare = this.#orderOf(now);

@@ -66,6 +66,37 @@ export const checkRecord = (record: Buffer): void => {
   if (header !== headerSize || body !== record.length) throw new RecordError('record values do not fill the record');
 };
 
+/**
+ * False: two records of one table hold different values for sure. SQLite writes the same row in more than one way: shorter where the
+ * row is older than its last columns, and a number without a fraction as an integer or as a double. Decodes nothing.
+ */
+export const mayHoldTheSame = (a: Buffer, b: Buffer): boolean => {
+  const endA = readVarint(a, 0);
+  let headerA = varintEnd;
+  const endB = readVarint(b, 0);
+  let headerB = varintEnd;
+  let bodyA = endA;
+  let bodyB = endB;
+  while (headerA < endA && headerB < endB) {
+    const typeA = readVarint(a, headerA);
+    headerA = varintEnd;
+    const typeB = readVarint(b, headerB);
+    headerB = varintEnd;
+    const lengthA = serialTypeLength(typeA);
+    const lengthB = serialTypeLength(typeB);
+    if (typeA === typeB ? a.compare(b, bodyB, bodyB + lengthB, bodyA, bodyA + lengthA) !== 0 : !mayBeTheSameNumber(typeA, typeB)) return false;
+    bodyA += lengthA;
+    bodyB += lengthB;
+  }
+  return true;
+};
+
+/** Two integers of different types are different ones, but that an old schema format has 0 and 1 in a byte. */
+const mayBeTheSameNumber = (a: number, b: number): boolean => {
+  const isNumber = a > 0 && a < 10 && b > 0 && b < 10;
+  return isNumber && (a === 7 || b === 7 || (Math.min(a, b) === 1 && Math.max(a, b) >= 8));
+};
+
 const decodeValue = (record: Buffer, offset: number, serialType: number, length: number, options: DecodeOptions): RecordValue => {
   if (serialType >= 12) {
     const end = offset + length;

@@ -15,3 +15,22 @@ describe('rows of an altered table', () => {
     expect(briefly(changes!)).toEqual(['s t', 'u t 2']);
   });
 });
+
+describe('rows that SQLite writes anew without a change', () => {
+  it.each([
+    ['records older than a column', 'UPDATE t SET x = x', []],
+    [
+      'deleted and inserted again',
+      'BEGIN; CREATE TEMP TABLE k AS SELECT * FROM t; DELETE FROM t; INSERT INTO t SELECT * FROM k; DROP TABLE k; COMMIT',
+      [],
+    ],
+    ['one of them changes', "UPDATE t SET x = iif(id = 2, 'z', x)", ['u t 2']],
+    ['a default that is given up', 'UPDATE t SET y = NULL WHERE id = 1', ['u t 1']],
+    ['a double that comes to be an integer', 'UPDATE t SET r = r + 0.0', []],
+  ])('%s', async (_name, sql, expected) => {
+    await using scene = new CaptureScene(
+      "CREATE TABLE t (id INTEGER PRIMARY KEY, x, r REAL); INSERT INTO t SELECT value, 'x', value * 0.5 * 2 FROM json_each('[1, 2, 3]'); ALTER TABLE t ADD COLUMN y DEFAULT 'd'",
+    );
+    expect((await scene.run(sql)).flatMap((changes) => briefly(changes))).toEqual(expected);
+  });
+});

@@ -203,7 +203,7 @@ class Writer {
         workload.try('PRAGMA optimize');
         break;
       default:
-        workload.try(`PRAGMA busy_timeout = ${random.pick([0, 20, 5000])}`);
+        workload.try(`PRAGMA busy_timeout = ${random.pick([0, 20, 200])}`);
         workload.try(`PRAGMA wal_checkpoint(${random.pick(CHECKPOINTS)})`);
         workload.try(`PRAGMA busy_timeout = ${BUSY_MS}`);
     }

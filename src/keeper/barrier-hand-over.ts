@@ -14,8 +14,8 @@ import { sleepMs } from './sleep.ts';
 
 /**
  * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
- * to twice its allowed size it may be four times as long, and so on: a writer of random pages, whose syncs are long, would
- * else let it grow to hundreds of MB.
+ * to twice its allowed size it may be twice as long, and so on; from SHARE_UP_TO times on it grows with the square, because a writer of
+ * random pages, whose syncs are long, would else let the WAL grow to hundreds of MB.
  */
 const BUDGET_MS = 2.8;
 /** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
@@ -86,7 +86,8 @@ export class BarrierHandOver {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    const affordable = (BUDGET_MS * fullness ** 2 - this.#fixedMs) / this.#frameMs;
+    const budgetMs = BUDGET_MS * fullness * Math.max(1, fullness / SHARE_UP_TO);
+    const affordable = (budgetMs - this.#fixedMs) / this.#frameMs;
     if (backlog + lag > affordable) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.

@@ -2,7 +2,7 @@
 import { Row } from '../change/row.ts';
 import type { KeyField } from '../sqlite/key-order.ts';
 import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
-import { mayHoldTheSame } from '../sqlite/record.ts';
+import { mayHoldTheSame, storedBytes } from '../sqlite/record.ts';
 
 /** The row format is the same: records can be compared as bytes. */
 export const sameColumns = (before: Table, after: Table): boolean =>
@@ -67,12 +67,15 @@ export const rowComparison = (before: Table, after: Table, encoding: TextEncodin
   return (rowid, old, now) => {
     const oldValues = new Row(before, rowid, old, encoding).values('bigint');
     const newValues = new Row(after, rowid, now, encoding).values('bigint');
-    // U+FFFD can stand for other bytes on either side: rather an update too many than one too few.
-    const isExact = (value: Value, index: number): boolean =>
-      typeof value !== 'string' || !value.includes('\uFFFD') || (places[index] === index && old.equals(now));
-    return newValues.every(
-      (value, index) => sameValue(places[index] === -1 ? null : (oldValues[places[index]!] ?? null), value) && isExact(value, index),
-    );
+    return newValues.every((value, index) => {
+      const place = places[index]!;
+      if (!sameValue(place === -1 ? null : (oldValues[place] ?? null), value)) return false;
+      // U+FFFD can stand for other bytes on either side. A value that a record does not hold is a default, and valid.
+      if (typeof value !== 'string' || !value.includes('\uFFFD')) return true;
+      const stored = storedBytes(old, fieldOf(before, place));
+      const storedNow = storedBytes(now, fieldOf(after, index));
+      return stored !== null && storedNow !== null && stored.equals(storedNow);
+    });
   };
 };
 
@@ -85,6 +88,9 @@ export const recordComparison = (table: Table, encoding: TextEncoding): ((rowid:
   };
   return (rowid, old, now) => old.equals(now) || (mayHoldTheSame(old, now) && decoded(rowid, old, now));
 };
+
+/** Place of a column's value in a record. */
+const fieldOf = ({ withoutRowid }: Table, column: number): number => (withoutRowid === undefined ? column : withoutRowid.fields.indexOf(column));
 
 const sameValue = (a: Value, b: Value): boolean =>
   a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : Object.is(a, b);

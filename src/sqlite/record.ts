@@ -66,6 +66,20 @@ export const checkRecord = (record: Buffer): void => {
   if (header !== headerSize || body !== record.length) throw new RecordError('record values do not fill the record');
 };
 
+/** The bytes of a value by its place in the record; null: the record does not hold it. A view. */
+export const storedBytes = (record: Buffer, field: number): Buffer | null => {
+  const headerSize = readVarint(record, 0);
+  let header = varintEnd;
+  let body = headerSize;
+  for (let at = 0; header < headerSize; at += 1) {
+    const length = serialTypeLength(readVarint(record, header));
+    header = varintEnd;
+    if (at === field) return record.subarray(body, body + length);
+    body += length;
+  }
+  return null;
+};
+
 /**
  * False: two records of one table hold different values for sure. SQLite writes the same row in more than one way: shorter where the
  * row is older than its last columns, and a number without a fraction as an integer or as a double. Decodes nothing.

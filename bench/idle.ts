@@ -28,7 +28,7 @@ export const runIdle = async (seconds: number): Promise<IdleResult> => {
   const db = new Database(hive);
   db.pragma('journal_mode = WAL');
   db.exec('CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t (v) VALUES (1), (2)');
-  writeFileSync(config, 'hive: hive.sqlite\nstate: .waggle\nsinks:\n  copy: { type: sqlite, file: copy.sqlite }\n');
+  writeFileSync(config, 'hive: hive.sqlite\nstate: .waggle\nkeeper: { outlive: false }\nsinks:\n  copy: { type: sqlite, file: copy.sqlite }\n');
   const daemon = spawn(process.execPath, [WAGGLE, 'run', '-c', config], { stdio: 'ignore' });
   const exited = new Promise((resolve) => daemon.once('exit', resolve));
   try {

@@ -129,6 +129,16 @@ export class Keeper {
    * the process must end without closing its connections.
    */
   tick(): number {
+    try {
+      return this.#tick();
+    } catch (error) {
+      // Half of another file reads as no database at all: what happened to it is what is to be told.
+      if (!(error instanceof WaggleError && (error.code === 'PIN_LOST' || error.code === 'HIVE_REPLACED'))) this.#checkFrozen();
+      throw error;
+    }
+  }
+
+  #tick(): number {
     const now = performance.now();
     const header = this.#hive.observe();
     if (header === null) return this.#torn(now);
@@ -315,8 +325,12 @@ export class Keeper {
     this.#identityNotBefore = now + IDENTITY_MS;
     const replaced = this.#hive.files.findReplaced();
     if (replaced !== null) throw new WaggleError('HIVE_REPLACED', `${replaced} was replaced or removed`);
+    if (this.#hive.pins.slot === 'zero') this.#checkFrozen();
+  }
+
+  #checkFrozen(): void {
     const { pins, files } = this.#hive;
-    if (pins.slot === 'zero' && this.#frozen?.freezes === pins.freezes && !samePrint(this.#frozen.print, files.print()))
+    if (this.#frozen?.freezes === pins.freezes && !samePrint(this.#frozen.print, files.print()))
       throw new WaggleError('HIVE_REPLACED', `${files.path} was overwritten in place`);
   }
 

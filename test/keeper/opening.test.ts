@@ -139,6 +139,16 @@ test('a file copied over the hive after idle seconds meets no WAL, and is told',
   expect((await probe.client.ended)?.code).toBe('HIVE_REPLACED');
 });
 
+test.each([0, 100, 5000])('… also when only %i bytes of it have been copied', OPTIONS, async (bytes) => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ pauseMs: 5 });
+  const probe = await scene.probe();
+  await writer.stop();
+  await until(() => statSync(`${scene.hive}-wal`).size === 0 && probe.position === 'end');
+  writeFileSync(scene.hive, readFileSync(scene.hive).subarray(0, bytes));
+  expect((await probe.client.ended)?.code).toBe('HIVE_REPLACED');
+});
+
 test('a spool that cannot be written holds the WAL, is told once, and goes on when it can', OPTIONS, async () => {
   await using scene = new KeeperScene();
   const writer = await scene.write({ rowsPerTransaction: 200, pauseMs: 3 });

@@ -6,13 +6,14 @@ import {
   type EnvelopeColumn,
   type EnvelopeContext,
   type EnvelopeTable,
+  firstColumnOf,
   firstOwnColumn,
   placeOf,
   rowidOfKey,
   sequenceOf,
 } from './envelope.ts';
 import { ROWID_COLUMN } from './key.ts';
-import type { Value } from './table.ts';
+import type { Table, Value } from './table.ts';
 
 /** INTEGER beyond 2^53 is a bigint (JSON.stringify refuses it: `encodeEnvelope` writes it). BLOB is base64; infinities are strings. */
 export type EventValue = null | number | bigint | string;
@@ -84,6 +85,8 @@ export interface SchemaEvent extends EventFrame {
   /** The CREATE statement; null after a drop. */
   readonly ddl: string | null;
   readonly columns: readonly EventColumn[] | null;
+  /** As of before; null if the table was created. */
+  readonly previous_columns: readonly EventColumn[] | null;
 }
 
 export type EnvelopeEvent = RowEvent | TruncateEvent | SchemaEvent;
@@ -164,11 +167,19 @@ const tableName = (change: EnvelopeChange): string => {
   return change.table?.name ?? change.previous?.name ?? (change.source.op === 's' ? change.source.name : '');
 };
 
-const schemaOf = ({ table, source }: EnvelopeChange & { op: 's' }): Pick<SchemaEvent, 'ddl' | 'columns'> => {
-  if (table === null || source.op !== 's') return { ddl: null, columns: null };
-  const first = firstOwnColumn(source);
-  const columns = table.columns.slice(first).map((column, index) => columnOf(column, table.key.indexOf(index + first) + 1));
-  return { ddl: source.table?.sql ?? null, columns };
+const schemaOf = ({ table, previous, source }: EnvelopeChange & { op: 's' }): Pick<SchemaEvent, 'ddl' | 'columns' | 'previous_columns'> => {
+  if (source.op !== 's') return { ddl: null, columns: null, previous_columns: null };
+  return {
+    ddl: table === null ? null : (source.table?.sql ?? null),
+    columns: columnsOf(table, source.table),
+    previous_columns: columnsOf(previous, source.previous),
+  };
+};
+
+const columnsOf = (table: EnvelopeTable | null, source: Table | null): EventColumn[] | null => {
+  if (table === null || source === null) return null;
+  const first = firstColumnOf(source);
+  return table.columns.slice(first).map((column, index) => columnOf(column, table.key.indexOf(index + first) + 1));
 };
 
 const columnOf = (column: EnvelopeColumn, key: number): EventColumn => ({

@@ -54,11 +54,14 @@ export const rowEventSchema = z.strictObject({
 
 export const truncateEventSchema = z.strictObject({ op: z.literal('t').describe('All rows of the table are gone.'), ...nothing, ...frame });
 
+const columns = z.array(z.strictObject({ name: z.string(), type: z.string(), key: count, not_null: z.boolean(), default: value })).nullable();
+
 export const schemaEventSchema = z.strictObject({
   op: z.literal('s').describe('The table was created, altered or dropped.'),
   ...nothing,
   ddl: z.string().nullable().describe('The CREATE statement; null after a drop.'),
-  columns: z.array(z.strictObject({ name: z.string(), type: z.string(), key: count, not_null: z.boolean(), default: value })).nullable(),
+  columns,
+  previous_columns: columns.describe('As of before; null if the table was created.'),
   ...frame,
   source: source.extend({ previous: z.string().nullable().describe("The table's name before; null if it was created.") }),
 });

@@ -16,7 +16,7 @@
  */
 import type { Change, SnapshotPoint, TransactionInfo } from './change.ts';
 import { keyNeedsRowid, ROWID_COLUMN } from './key.ts';
-import type { Rowid, Value } from './table.ts';
+import type { Rowid, Table, Value } from './table.ts';
 
 /** What the encoder needs of a table. A SinkTable is one. */
 export interface EnvelopeTable {
@@ -152,8 +152,10 @@ export const sequenceOf = (txid: string): string | null => (txid === '' ? null :
 /** Index of the first column that belongs to the hive: tables without a declared key have the added rowid before it. */
 export const firstOwnColumn = (source: Change): 0 | 1 => {
   const table = source.op === 's' ? (source.table ?? source.previous) : source.table;
-  return table !== null && table.key.length === 0 ? 1 : 0;
+  return table === null ? 0 : firstColumnOf(table);
 };
+
+export const firstColumnOf = (table: Table): 0 | 1 => (table.key.length === 0 ? 1 : 0);
 
 /** The rowid that follows the key columns, or null where they tell the row by themselves. */
 export const rowidOfKey = (table: EnvelopeTable, key: readonly Value[], source: Change): Rowid | null => {
@@ -222,14 +224,20 @@ const transactionText = ({ seq, transaction, collectionOrder }: Change): string 
   return `{"id":"${transaction.txid}","total_order":${seq - transaction.firstSeq + 1},"data_collection_order":${collectionOrder}${last}}`;
 };
 
-const schemaText = (change: EnvelopeChange & { op: 's' }): string => {
-  const { table, source } = change;
-  if (table === null || source.op !== 's') return '"ddl":null,"columns":null,';
-  const columns = table.columns.slice(firstOwnColumn(source)).map((column, index) => {
-    const ordinal = table.key.indexOf(index + firstOwnColumn(source)) + 1;
+const schemaText = ({ table, previous, source }: EnvelopeChange & { op: 's' }): string => {
+  if (source.op !== 's') return '';
+  const ddl = JSON.stringify(table === null ? null : (source.table?.sql ?? null));
+  return `"ddl":${ddl},"columns":${columnsText(table, source.table)},"previous_columns":${columnsText(previous, source.previous)},`;
+};
+
+const columnsText = (table: EnvelopeTable | null, source: Table | null): string => {
+  if (table === null || source === null) return 'null';
+  const first = firstColumnOf(source);
+  const columns = table.columns.slice(first).map((column, index) => {
+    const ordinal = table.key.indexOf(index + first) + 1;
     return `{"name":${JSON.stringify(column.name)},"type":${JSON.stringify(column.type)},"key":${ordinal},"not_null":${column.notNull},"default":${jsonValue(column.defaultValue)}}`;
   });
-  return `"ddl":${JSON.stringify(source.table?.sql ?? null)},"columns":[${columns.join(',')}],`;
+  return `[${columns.join(',')}]`;
 };
 
 const schemaTableText = ({ table, previous, source }: EnvelopeChange & { op: 's' }): string => {

@@ -139,6 +139,7 @@ describe('the envelope', () => {
       op: 's',
       ddl: null,
       columns: null,
+      previous_columns: [{ name: 'body', type: '' }, { name: 'n' }],
       source: { table: 'notes', previous: 'notes' },
     });
     const created = JSON.parse(encode({ op: 's', ...placed, name: 'notes', table: NOTES, previous: null }));
@@ -146,7 +147,11 @@ describe('the envelope', () => {
       ddl: NOTES.sql,
       source: { previous: null },
       columns: [{ name: 'body', type: '', key: 0, not_null: false, default: null }, { name: 'n' }],
+      previous_columns: null,
     });
+    const shorter: Table = { ...PAIRS, columns: PAIRS.columns.slice(0, 2) };
+    const altered = JSON.parse(encode({ op: 's', ...placed, name: 'pairs', table: PAIRS, previous: shorter }));
+    expect([altered.previous_columns.length, altered.columns.length]).toEqual([2, PAIRS.columns.length]);
     expect(
       JSON.parse(encode({ op: 's', ...placed, name: 'pairs', table: PAIRS, previous: PAIRS })).columns.map((column: { key: number }) => column.key),
     ).toEqual([1, 2, 0]);

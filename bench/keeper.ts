@@ -149,6 +149,6 @@ for (const [name, shape] of Object.entries(SHAPES)) {
   const { stats } = withKeeper.at(-1) ?? { stats: null };
   if (stats !== null)
     console.log(
-      `  hand-overs ${stats.handOvers}, barriers ${stats.barriers} (mean ${(stats.barrierMsTotal / Math.max(1, stats.barriers)).toFixed(2)}, longest ${stats.barrierMsMax.toFixed(1)} ms, missed ${stats.barrierMisses}, stolen ${stats.stolen}), spooled ${mb(stats.spooledBytes)} MB`,
+      `  hand-overs ${stats.handOvers}, barriers ${stats.barriers} (p50 ${(stats.barrierMs?.p50 ?? 0).toFixed(2)}, longest ${(stats.barrierMs?.max ?? 0).toFixed(1)} ms, missed ${stats.barrierMisses}, stolen ${stats.stolen}), spooled ${mb(stats.spooledBytes)} MB`,
     );
 }

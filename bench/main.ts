@@ -12,7 +12,7 @@ import { runDecode } from './decode.ts';
 import { runIdle } from './idle.ts';
 import { runLatency } from './latency.ts';
 import { SHAPE_TITLES, SHAPES } from './shapes.ts';
-import { median, megabytes, spread, table, thousands } from './table.ts';
+import { interval, median, megabytes, spread, table, thousands } from './table.ts';
 import { runWriter, type WriterRun } from './writer.ts';
 
 const { values, positionals } = parseArgs({
@@ -31,20 +31,8 @@ const rates = (runs: readonly WriterRun[]): number => median(runs.map((run) => r
 
 const benchWriter = async (): Promise<void> => {
   say(`\n## The writer, with waggle and with triggers, beside itself alone (${pairs} rounds of ${seconds} s in turns)\n`);
-  const rows = [
-    [
-      'shape',
-      'waggle / alone',
-      'triggers / alone',
-      'alone',
-      'with waggle',
-      'p99 commit alone → with',
-      'longest',
-      'WAL at most',
-      'WAL 2 s after',
-      'barriers',
-    ],
-  ];
+  const rows = [['shape', 'waggle / alone', 'triggers / alone', 'alone', 'with waggle', 'WAL at most', 'WAL 2 s after']];
+  const times = [['shape', 'commit of the writer', 'p50', 'p99', 'p99.9', 'longest', 'barriers', 'of which p50', 'p99', 'longest']];
   for (const shape of SHAPES) {
     const alone: WriterRun[] = [];
     const waggle: WriterRun[] = [];
@@ -60,18 +48,34 @@ const benchWriter = async (): Promise<void> => {
     const ratio = (runs: readonly WriterRun[]): number[] => runs.map((run, index) => run.rowsPerSecond / alone[index]!.rowsPerSecond);
     rows.push([
       SHAPE_TITLES[shape],
-      spread(ratio(waggle)),
-      spread(ratio(triggers)),
+      interval(ratio(waggle)),
+      interval(ratio(triggers)),
       `${thousands(rates(alone))} rows/s`,
       `${thousands(rates(waggle))} rows/s`,
-      `${median(alone.map((run) => run.p99)).toFixed(2)} → ${median(waggle.map((run) => run.p99)).toFixed(2)} ms`,
-      `${median(alone.map((run) => run.max)).toFixed(0)} → ${median(waggle.map((run) => run.max)).toFixed(0)} ms`,
       megabytes(Math.max(...waggle.map((run) => run.maxWalBytes))),
       megabytes(Math.max(...waggle.map((run) => run.walBytesAfter ?? 0))),
-      String(waggle.reduce((sum, run) => sum + (run.keeper?.barriers ?? 0), 0)),
     ]);
+    for (const [name, runs] of [
+      ['alone', alone],
+      ['with waggle', waggle],
+    ] as const)
+      times.push([SHAPE_TITLES[shape], name, ...commitTimes(runs), ...barrierTimes(runs)]);
   }
   say(table(rows));
+  say('');
+  say(table(times));
+};
+
+const ms = (all: readonly number[]): string => `${median(all).toFixed(median(all) < 1 ? 3 : 1)} ms`;
+
+const commitTimes = (runs: readonly WriterRun[]): string[] =>
+  (['p50', 'p99', 'p999', 'max'] as const).map((part) => ms(runs.map((run) => run[part])));
+
+/** Medians over the runs; a run without a barrier has no part in the times. */
+const barrierTimes = (runs: readonly WriterRun[]): string[] => {
+  const times = runs.flatMap((run) => run.keeper?.barrierMs ?? []);
+  const barriers = median(runs.map((run) => run.keeper?.barriers ?? 0));
+  return [barriers.toFixed(0), ...(['p50', 'p99', 'max'] as const).map((part) => (times.length === 0 ? '' : ms(times.map((run) => run[part]))))];
 };
 
 const benchDecode = async (): Promise<void> => {

@@ -22,6 +22,7 @@ export interface ShapeWriterResult {
   /** Of single transactions, milliseconds. */
   readonly p50: number;
   readonly p99: number;
+  readonly p999: number;
   readonly max: number;
   readonly busyErrors: number;
 }
@@ -65,7 +66,7 @@ const run = async (db: Database.Database, options: ShapeWriterOptions): Promise<
   const used = process.cpuUsage(cpu);
   times.sort((a, b) => a - b);
   const at = (part: number): number => times[Math.min(times.length - 1, Math.floor(times.length * part))] ?? 0;
-  return { rows, seconds, cpuSeconds: (used.user + used.system) / 1e6, p50: at(0.5), p99: at(0.99), max: at(1), busyErrors };
+  return { rows, seconds, cpuSeconds: (used.user + used.system) / 1e6, p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1), busyErrors };
 };
 
 const options = JSON.parse(process.argv[2] ?? '') as ShapeWriterOptions;

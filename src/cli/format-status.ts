@@ -1,4 +1,5 @@
 /** The status for people. */
+import type { KeeperStats } from '../keeper/protocol.ts';
 import type { SinkStatus } from '../pipeline/sink-status.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
 import type { Status } from './status.ts';
@@ -33,15 +34,18 @@ const keeperLines = (status: Status, nowMs: number): string[][] => {
   const { pid, startedAtMs, attached, patienceLeftMs, undrainedFrames, spool, stats, generation, lastFrame } = keeper;
   const since = formatDuration(nowMs - startedAtMs);
   const alone = patienceLeftMs === null ? '' : `, alone: lets go of the hive in ${formatDuration(patienceLeftMs)}`;
-  const barriers =
-    stats.barriers === 0
-      ? 'no barrier'
-      : `${stats.barriers} barriers (${(stats.barrierMsTotal / stats.barriers).toFixed(1)} ms each, ${stats.barrierMsMax.toFixed(1)} ms the longest)`;
+  const barriers = barriersText(stats);
   return [
     ['keeper', `running (pid ${pid}) for ${since}${attached ? '' : alone}`],
     ['', `at frame ${lastFrame} of its WAL generation ${generation}, ${undrainedFrames} frames not taken yet`],
     ['', `spool ${formatSize(spool.bytes)} of ${formatSize(spool.limitBytes)}; ${stats.handOvers} hand-overs, ${barriers}`],
   ];
+};
+
+const barriersText = ({ barriers, barrierMs }: KeeperStats): string => {
+  if (barrierMs === null) return 'no barrier';
+  const { p50, p99, max } = barrierMs;
+  return `${barriers} barriers (half of them up to ${p50.toFixed(1)} ms, 99 % up to ${p99.toFixed(1)} ms, the longest ${max.toFixed(1)} ms)`;
 };
 
 /** One that does not answer: it ends with its daemon, or speaks another version. */

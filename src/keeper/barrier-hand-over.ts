@@ -8,8 +8,10 @@
  * more it may cost. Each call does one piece of work, so that messages of capture are read in between.
  */
 import { constants, getPriority, setPriority } from 'node:os';
+import { createHistogram } from 'node:perf_hooks';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import type { Opened } from './first-pin.ts';
+import type { BarrierTimes } from './protocol.ts';
 import { sleepMs } from './sleep.ts';
 
 /**
@@ -53,11 +55,10 @@ export interface BarrierHandOverOptions {
 
 export class BarrierHandOver {
   handOvers = 0;
-  barriers = 0;
   misses = 0;
   stolen = 0;
-  barrierMsMax = 0;
-  barrierMsTotal = 0;
+  /** How long each barrier stood, in microseconds. */
+  readonly #times = createHistogram();
   readonly #hive: Opened;
   readonly #options: BarrierHandOverOptions;
   /** Not as of the start of the process, which may have been inherited from a capture that had stepped back. */
@@ -73,6 +74,18 @@ export class BarrierHandOver {
   constructor(hive: Opened, options: BarrierHandOverOptions) {
     this.#hive = hive;
     this.#options = options;
+  }
+
+  get barriers(): number {
+    return this.#times.count;
+  }
+
+  /** Null: there was none. */
+  get barrierMs(): BarrierTimes | null {
+    const times = this.#times;
+    if (times.count === 0) return null;
+    const at = (percent: number): number => times.percentile(percent) / 1000;
+    return { p50: at(50), p90: at(90), p99: at(99), max: times.max / 1000, total: (times.mean * times.count) / 1000 };
   }
 
   /** True if there is more to do at once. */
@@ -173,9 +186,7 @@ export class BarrierHandOver {
       takePriority(this.#priority);
       const endMs = performance.now();
       const tookMs = endMs - startMs;
-      this.barriers++;
-      this.barrierMsTotal += tookMs;
-      this.barrierMsMax = Math.max(this.barrierMsMax, tookMs);
+      this.#times.record(Math.max(1, Math.round(tookMs * 1000)));
       this.#cheapFrom = endMs + SHARE * Math.max(BUDGET_MS, tookMs);
       this.#learn(work, tookMs);
     }

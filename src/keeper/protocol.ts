@@ -222,12 +222,21 @@ export interface KeeperStatus {
   readonly stats: KeeperStats;
 }
 
+/** Milliseconds; `total` of all together. */
+export interface BarrierTimes {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly max: number;
+  readonly total: number;
+}
+
 export interface KeeperStats {
   readonly handOvers: number;
   readonly truncates: number;
   readonly barriers: number;
-  readonly barrierMsMax: number;
-  readonly barrierMsTotal: number;
+  /** How long they stood, so how long a writer may have waited; null: there was none. */
+  readonly barrierMs: BarrierTimes | null;
   /** Tries of a barrier that met the application's write lock. */
   readonly barrierMisses: number;
   /** Backfills that the application's auto-checkpoint did because it was quicker. */

@@ -1,5 +1,5 @@
 /**
- * npm run bench -- [writer] [decode] [latency] [idle] [sinks] [capture] [--pairs N] [--seconds N]
+ * npm run bench -- [writer] [decode] [latency] [idle] [sinks] [capture] [memory] [--pairs N] [--seconds N]
  *
  * Ratios first: each figure stands beside its reference, measured in turns in the same run. Absolute figures are those of
  * this machine at this hour; the spread says how much to believe.
@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { runDecode } from './decode.ts';
 import { runIdle } from './idle.ts';
 import { runLatency } from './latency.ts';
+import { largeBacklog, largeHive, largeTransaction } from './memory.ts';
 import { SHAPE_TITLES, SHAPES } from './shapes.ts';
 import { interval, median, megabytes, spread, table, thousands } from './table.ts';
 import { runWriter, type WriterRun } from './writer.ts';
@@ -129,6 +130,17 @@ const benchIdle = async (): Promise<void> => {
   );
 };
 
+const benchMemory = async (): Promise<void> => {
+  say('\n## Most memory that daemon and keeper took\n');
+  const runs = [await largeTransaction(1e9), ...(await largeHive(5e9)), await largeBacklog(10e6)];
+  say(
+    table([
+      ['', 'daemon', 'keeper', 'took'],
+      ...runs.map((run) => [run.what, `${run.daemonMb} MB`, `${run.keeperMb} MB`, `${run.seconds.toFixed(0)} s`]),
+    ]),
+  );
+};
+
 const benchSinks = (): void => {
   say('\n## Log → database, beside a plain load of the same rows\n');
   execFileSync(process.execPath, [fileURLToPath(new URL('./postgres-sink.ts', import.meta.url))], { stdio: 'inherit' });
@@ -143,3 +155,5 @@ if (wants('decode')) await benchDecode();
 if (wants('latency')) await benchLatency();
 if (wants('idle')) await benchIdle();
 if (wants('sinks')) benchSinks();
+// Takes a quarter of an hour and 30 GB of disk: only where it is asked for by name.
+if (positionals.includes('memory')) await benchMemory();

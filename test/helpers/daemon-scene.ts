@@ -83,6 +83,11 @@ export class DaemonScene implements AsyncDisposable {
     return difference(text, await withPostgres(url, schema, text));
   }
 
+  /** The keeper that outlives its daemon, by SIGKILL. */
+  endKeeper(): Promise<void> {
+    return endKeeper(this.state);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     // All first: a keeper that ends with its daemon does not end before it.
     for (const daemon of this.#daemons) if (daemon.exit === null) await daemon.kill();

@@ -38,6 +38,8 @@ const SPOOL_PATIENCE_MS = 8;
 /** From so many times the allowed size of the WAL on it is not waited for at all. */
 const SPOOL_FROM = 2;
 /** A checkpoint that somebody's reader stopped is not tried again before. */
+/** Beside a daemon spool and WAL may hold so many times what the spool may hold without one. */
+const ATTACHED_FACTOR = 2;
 const STUCK_MS = 50;
 const IDENTITY_MS = 500;
 
@@ -120,7 +122,6 @@ export class Keeper {
         this.#isHoldWanted = false;
         // The daemon stands at the pin now, whatever was before.
         this.#isProven = true;
-        this.#hive.spooler.isFull = false;
     }
   }
 
@@ -161,11 +162,12 @@ export class Keeper {
   get dropReason(): string | null {
     const { spooler } = this.#hive;
     const { spoolBytes, patienceMs } = this.#settings;
-    const limit = `the spool's limit of ${formatSize(spoolBytes)} is reached (keeper.spool)`;
     if (this.#isHeld) return null;
-    if (spooler.isFull) return limit;
     const unsafeBytes = (this.#lastSeen.mxFrame - spooler.safe) * this.#frameBytes;
-    if (spooler.isStuck && spooler.heldBytes + unsafeBytes > spoolBytes) return limit;
+    // One that is attached takes a large transaction out of the WAL sooner than the spool is written.
+    const limitBytes = this.#daemon.isAttached ? ATTACHED_FACTOR * spoolBytes : spoolBytes;
+    if ((spooler.isFull || spooler.isStuck) && spooler.heldBytes + unsafeBytes > limitBytes)
+      return `the spool's limit of ${formatSize(spoolBytes)} is reached (keeper.spool)`;
     if (this.#attaching === null && this.#daemon.aloneMs > patienceMs)
       return `no daemon came for ${Math.round(patienceMs / 1000)} s (keeper.patience)`;
     return null;

@@ -35,7 +35,7 @@ export class Spooler {
   spooledBytes = 0;
   /** What lies in the spool now. */
   heldBytes = 0;
-  /** Something had to be spooled for which there is no room within the limit. */
+  /** What was to be spooled last had no room within the limit. */
   isFull = false;
   readonly #options: SpoolerOptions;
   readonly #segments: { readonly generation: number; readonly segment: SpoolSegment }[] = [];
@@ -129,6 +129,7 @@ export class Spooler {
       this.#segments.push({ generation: ledger.generation, segment });
       this.#safe = frame;
       this.#isStuck = false;
+      this.isFull = false;
       this.spooledBytes += sizeOf(segment);
       this.heldBytes += sizeOf(segment);
       this.#options.spooled(segment, ledger.generation);

@@ -86,7 +86,7 @@ export class PowerLoss {
       // Capture began anew; how much of what was written before it was ready stands in its first state is not known.
       const base = after[Math.max(0, after.length - 3)]!;
       timeline = { first: base, before: new Map(), after: after.slice(after.indexOf(base)) };
-    } else timeline = { ...timeline, after };
+    } else timeline = { ...timeline, after, headSeq: report.headSeq };
     return this.#proveRestart({ stateDir, hive, timeline, isSafe, mayHaveGap });
   }
 

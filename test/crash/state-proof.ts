@@ -19,6 +19,8 @@ export interface Timeline {
   readonly before: ReadonlyMap<number, Moment>;
   /** What stood in the hive at the restart, and each transaction since; empty: it was not started again. */
   readonly after: readonly Moment[];
+  /** Changes up to this one were logged before the fault. Two transactions before and after it may do the same. */
+  readonly headSeq?: number;
 }
 
 export interface HistoryReport {
@@ -43,7 +45,7 @@ const changesText = (from: Moment, to: Moment): string => {
 };
 
 /** Throws at the first logged transaction that is not the hive's next one, or a net effect that is not what happened. */
-export const proveLog = (path: string, { first, before, after }: Timeline): HistoryReport => {
+export const proveLog = (path: string, { first, before, after, headSeq = 0 }: Timeline): HistoryReport => {
   using reader = LogReader.open(path);
   const { head, firstSeq } = reader.info();
   const isNew = firstSeq !== 1;
@@ -67,7 +69,7 @@ export const proveLog = (path: string, { first, before, after }: Timeline): Hist
         at = to;
         continue;
       }
-      const next = following(at, before, after);
+      const next = seq <= headSeq ? following(at, before, []) : following(at, before, after);
       const step = next.find((candidate) => changesText(at, candidate) === text);
       if (step === undefined) {
         assert(

@@ -130,6 +130,27 @@ test('the limit of the spool with a daemon that takes nothing: it is told at onc
   await writer.stop();
 });
 
+test('a transaction that is larger than the spool may be waits in the WAL for a daemon that is attached', OPTIONS, async () => {
+  await using scene = new KeeperScene();
+  const writer = await scene.write({ rowsPerTransaction: 1, pauseMs: 3 });
+  let mayRead = true;
+  const probe = await scene.probe({ outlive: true, spoolBytes: 3_000_000, mayRead: () => mayRead });
+  await follow(scene, probe, 20);
+  mayRead = false;
+  await writer.stop();
+  const large = await scene.write({ rowsPerTransaction: 40_000, pauseMs: 600_000 });
+  await until(() => large.transactions === 1);
+  // Each answer comes from a turn in which it looked whether to spool.
+  for (let turn = 0; turn < 200; turn += 1) await readKeeperStatus(scene.spoolDir);
+  const { undrainedFrames, spool } = (await readKeeperStatus(scene.spoolDir))!;
+  expect(undrainedFrames * 4120).toBeGreaterThan(3_000_000);
+  expect(undrainedFrames * 4120).toBeLessThan(6_000_000);
+  expect(spool.bytes).toBe(0);
+  mayRead = true;
+  await large.stop();
+  await expectComplete(scene, probe);
+});
+
 test('patience: the pin is dropped; if nothing happened since, nothing is missing', OPTIONS, async () => {
   await using scene = new KeeperScene();
   const writer = await scene.write({ rowsPerTransaction: 20, pauseMs: 3 });

@@ -4,6 +4,7 @@
  */
 import Database from 'better-sqlite3';
 import { systemErrorCode } from '../support/errors.ts';
+import { hasOtherReaderOfFile } from './other-readers.ts';
 
 const open = (path: string): Database.Database => {
   // Read-write, because BEGIN IMMEDIATE on a read-only connection silently is a plain read transaction.
@@ -137,8 +138,9 @@ export class Checkpointer {
     return true;
   }
 
-  /** Resets and empties the WAL at once, or gives up at once (and then is a PASSIVE). */
+  /** Resets and empties the WAL at once, or gives up at once (and then is a PASSIVE). The caller's pin is on slot 0. */
   truncate(): boolean {
+    if (hasOtherReaderOfFile()) return false;
     this.#truncate ??= this.#database.prepare<[], CheckpointRow>('PRAGMA wal_checkpoint(TRUNCATE)');
     return this.#run(this.#truncate);
   }

@@ -71,7 +71,6 @@ export class PowerLoss {
 
     const mayHaveGap = !isSafe || death.hive !== 'nothing' || this.#isEndUnproven(death, report.state?.position ?? null);
     const there = await this.#application.open(hive);
-    let timeline: Timeline = { first: report.state === null ? there : first, before: moments, after: [there] };
     const after: Moment[] = [there];
     try {
       if (death.seed % 2 === 0) after.push(...(await this.#application.write(1)));
@@ -82,11 +81,13 @@ export class PowerLoss {
     } finally {
       await this.#application.close();
     }
-    if (report.state === null) {
-      // Capture began anew; how much of what was written before it was ready stands in its first state is not known.
-      const base = after[Math.max(0, after.length - 3)]!;
-      timeline = { first: base, before: new Map(), after: after.slice(after.indexOf(base)) };
-    } else timeline = { ...timeline, after, headSeq: report.headSeq };
+    // Behind it there were two transactions more.
+    const ready = after.at(-3)!;
+    // What was written before capture was ready stands in its first state.
+    const timeline: Timeline =
+      report.state === null
+        ? { first: ready, before: new Map(), after: after.slice(-3) }
+        : { first, before: moments, after, headSeq: report.headSeq, ready };
     return this.#proveRestart({ stateDir, hive, timeline, isSafe, mayHaveGap });
   }
 

@@ -21,6 +21,8 @@ export interface Timeline {
   readonly after: readonly Moment[];
   /** Changes up to this one were logged before the fault. Two transactions before and after it may do the same. */
   readonly headSeq?: number;
+  /** What stood in the hive when the restarted capture was ready: the first state of a log that it began anew. */
+  readonly ready?: Moment;
 }
 
 export interface HistoryReport {
@@ -45,11 +47,11 @@ const changesText = (from: Moment, to: Moment): string => {
 };
 
 /** Throws at the first logged transaction that is not the hive's next one, or a net effect that is not what happened. */
-export const proveLog = (path: string, { first, before, after, headSeq = 0 }: Timeline): HistoryReport => {
+export const proveLog = (path: string, { first, before, after, headSeq = 0, ready = first }: Timeline): HistoryReport => {
   using reader = LogReader.open(path);
   const { head, firstSeq } = reader.info();
   const isNew = firstSeq !== 1;
-  let at = isNew ? after[0]! : first;
+  let at = isNew ? ready : first;
   let [seq, transactions, recovered] = [firstSeq - 1, 0, 0];
   for (;;) {
     const found = reader.transactionsAfter(seq, { maxTransactions: 500 });

@@ -19,7 +19,7 @@ const run = async (hive: string): Promise<ImpatientReport> => {
   return JSON.parse(stdout) as ImpatientReport;
 };
 
-it('an application that waits for nobody is refused nothing', { timeout: 60_000 + TRANSACTIONS * 100 }, async () => {
+it('an application that waits for nobody is refused nothing', { timeout: 60_000 + TRANSACTIONS * 400 }, async () => {
   await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { copy: '{ type: sqlite, file: copy.sqlite }' } });
   expect(await run(scene.path('alone.sqlite'))).toEqual({ transactions: TRANSACTIONS, refused: {} });
 

@@ -70,6 +70,8 @@ export class BarrierHandOver {
   /** Running estimate of a barrier's fixed cost and of the cost a frame. */
   #fixedMs = 1;
   #frameMs = 0.003;
+  /** What a sync of the file took last, when there was nothing left to write: another one is done behind the barrier. */
+  #syncMs = 0;
 
   constructor(hive: Opened, options: BarrierHandOverOptions) {
     this.#hive = hive;
@@ -100,7 +102,7 @@ export class BarrierHandOver {
       return false;
     }
     const budgetMs = BUDGET_MS * fullness * Math.max(1, fullness / SHARE_UP_TO);
-    const affordable = (budgetMs - this.#fixedMs) / this.#frameMs;
+    const affordable = (budgetMs - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs;
     if (backlog + lag > affordable) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
@@ -126,7 +128,9 @@ export class BarrierHandOver {
     this.#stepFrames = isFirst ? Math.max(STEP_FRAMES, this.#stepFrames * 0.9) : Math.min(STEP_FRAMES_MAX, this.#stepFrames * 1.5);
     if (!isFirst) this.stolen++;
     if (!isFirst && !checkpointer.passivePatiently(PASSIVE_MS)) return false;
+    const startMs = performance.now();
     files.syncDatabase();
+    this.#syncMs = performance.now() - startMs;
     const next = observe();
     if (next === null || next.backfill >= head) return next !== null;
     // Somebody's reader stands in the way, perhaps for long.

@@ -3,7 +3,7 @@
  * the mirror, the spill file and the redo fail. Afterwards log and mirror say what SQLite says, nothing twice and no seq missing.
  */
 import { describe, expect, it } from 'vitest';
-import { CaptureRunScene } from '../helpers/capture-run.ts';
+import { CaptureRunScene } from '../helpers/capture-run-scene.ts';
 import { failAt } from '../helpers/file-faults.ts';
 
 const STEPS = [

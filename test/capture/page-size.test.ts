@@ -56,7 +56,7 @@ class Scene implements Disposable {
   }
 
   async capture(): Promise<string | null> {
-    const run = new CaptureRun(this.hive, this.stateDir);
+    const run = new CaptureRun({ hive: this.hive, stateDir: this.stateDir });
     const beginning = await run.ready();
     const fault = await run.stop();
     if (fault !== null) throw new Error('capture ended with a fault', { cause: fault });
@@ -134,7 +134,7 @@ describe('a changed page size', { timeout: 60_000 }, () => {
     using scene = await changed();
     {
       using fault = failAt(n, 'dead');
-      const run = new CaptureRun(scene.hive, scene.stateDir);
+      const run = new CaptureRun({ hive: scene.hive, stateDir: scene.stateDir });
       await run.ready();
       expect(await run.stop()).not.toBeNull();
       expect(fault.hasFired).toBe(true);

@@ -5,7 +5,8 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
-import { CaptureRunScene, type CaptureRun } from '../helpers/capture-run.ts';
+import type { CaptureRun } from '../helpers/capture-run.ts';
+import { CaptureRunScene } from '../helpers/capture-run-scene.ts';
 import { until } from '../helpers/until.ts';
 import { WalWriter } from '../helpers/wal-writer.ts';
 

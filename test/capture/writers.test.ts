@@ -9,7 +9,7 @@ import { HiveSnapshot } from '../../src/hive/hive-snapshot.ts';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
 import { WalTail } from '../../src/hive/wal-tail.ts';
 import { FRAME_HEADER_BYTES, frameChecksum, frameOffset, parseWalHeader, WAL_HEADER_BYTES } from '../../src/sqlite/wal.ts';
-import { CaptureRunScene } from '../helpers/capture-run.ts';
+import { CaptureRunScene } from '../helpers/capture-run-scene.ts';
 import { readLogHistory } from '../helpers/log-history.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { WalWriter } from '../helpers/wal-writer.ts';

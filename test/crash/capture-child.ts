@@ -3,7 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { FromCaptureProcess } from './capture-process.ts';
-import type { Durability } from './capture-run.ts';
+import type { Durability } from '../helpers/capture-run.ts';
 import { FOLD_BYTES, HIVE, STATE, TOLD } from './scene-paths.ts';
 
 export interface CaptureChildOptions {

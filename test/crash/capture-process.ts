@@ -1,6 +1,6 @@
 /** Capture in a process that can be killed and seen by the shim. argv: options of CaptureRun, path of a file for what readers were told. */
 import { openSync, writeSync } from 'node:fs';
-import { CaptureRun } from './capture-run.ts';
+import { CaptureRun } from '../helpers/capture-run.ts';
 
 export type FromCaptureProcess =
   | { readonly type: 'ready' }

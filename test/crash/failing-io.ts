@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Application } from './application.ts';
 import { CaptureChild } from './capture-child.ts';
-import { CaptureRun } from './capture-run.ts';
+import { CaptureRun } from '../helpers/capture-run.ts';
 import { DiskFaults, type FaultKind, shimEnvironment } from './disk-shim.ts';
 import type { Moment } from './oracle.ts';
 import type { Recording } from './recording.ts';

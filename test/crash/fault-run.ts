@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Random } from '../helpers/random.ts';
 import { Application } from './application.ts';
-import type { Durability } from './capture-run.ts';
+import type { Durability } from '../helpers/capture-run.ts';
 import { compileShim, type FaultKind } from './disk-shim.ts';
 import { FailingIo, FAULT_KINDS } from './failing-io.ts';
 import { deathPoints, PowerLoss } from './power-loss.ts';

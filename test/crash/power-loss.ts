@@ -8,7 +8,7 @@ import type { Position } from '../../src/change/change.ts';
 import type { LedgerRecord } from '../../src/keeper/ledger-file.ts';
 import { parseWalHeader } from '../../src/sqlite/wal.ts';
 import type { Application } from './application.ts';
-import { CaptureRun } from './capture-run.ts';
+import { CaptureRun } from '../helpers/capture-run.ts';
 import type { Recording } from './recording.ts';
 import { FOLD_BYTES, HIVE, SCENE_DIRECTORIES, STATE, TOLD } from './scene-paths.ts';
 import { type Loss, SimulatedDisk } from './simulated-disk.ts';

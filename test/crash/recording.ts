@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Random } from '../helpers/random.ts';
 import { Application } from './application.ts';
 import { CaptureChild } from './capture-child.ts';
-import type { Durability } from './capture-run.ts';
+import type { Durability } from '../helpers/capture-run.ts';
 import { DiskFaults, shimEnvironment } from './disk-shim.ts';
 import { type DiskOperation, parseTrace } from './disk-trace.ts';
 import type { Moment } from './oracle.ts';

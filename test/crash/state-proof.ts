@@ -8,7 +8,7 @@ import { LogReader } from '../../src/log/log-reader.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
 import { PAGE_SIZE } from './application-process.ts';
-import type { Durability } from './capture-run.ts';
+import type { Durability } from '../helpers/capture-run.ts';
 import { changesBetween, changesOf, type Moment } from './oracle.ts';
 
 /** The hive's history as SQLite tells it. */

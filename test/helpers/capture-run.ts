@@ -1,57 +1,45 @@
-/** Capture itself (keeper process, tail, diff, mirror, log) in this process, on a hive that another process writes. */
-import { execFile } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import Database from 'better-sqlite3';
+/** One stretch of capture in this process, with the real keeper: from its start to its end. */
 import { Capture } from '../../src/capture/capture.ts';
-import type { FromCapture } from '../../src/capture/protocol.ts';
-import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
-import { readLogHistory } from './log-history.ts';
-import { TableModel } from './table-model.ts';
-import { temporaryDirectory } from './temporary.ts';
-import { WalWriter } from './wal-writer.ts';
+import type { CaptureOptions, FromCapture } from '../../src/capture/protocol.ts';
+
+export type Durability = CaptureOptions['durability'];
 
 export class CaptureRun {
   readonly messages: FromCapture[] = [];
+  /** Null: an orderly end; else why it ended. */
   readonly ended: Promise<unknown>;
   readonly #capture: Capture;
-  #seen: () => void = () => {};
+  readonly #waiting = new Set<() => void>();
 
-  constructor(hive: string, stateDir: string, onGap: 'snapshot' | 'fail' = 'fail') {
-    const options = {
-      hive,
-      stateDir,
-      durability: 'os',
-      onGap,
-      tables: { include: null, exclude: [] },
-      maxWalBytes: 4 << 20,
-      keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
-      retention: { maxAgeMs: null, maxBytes: null },
-    } as const;
-    this.#capture = new Capture(options, {
-      post: (message) => {
-        this.messages.push(message);
-        this.#seen();
+  constructor(options: Pick<CaptureOptions, 'hive' | 'stateDir'> & Partial<CaptureOptions>, onHead: (seq: number) => void = () => {}) {
+    this.#capture = new Capture(
+      {
+        durability: 'os',
+        onGap: 'fail',
+        tables: { include: null, exclude: [] },
+        maxWalBytes: 1 << 20,
+        keeper: { outlive: false, spoolBytes: 1e9, patienceMs: 0 },
+        retention: { maxAgeMs: null, maxBytes: null },
+        ...options,
       },
-    });
+      {
+        post: (message) => {
+          this.messages.push(message);
+          if (message.type === 'head') onHead(message.seq);
+          for (const look of this.#waiting) look();
+        },
+      },
+    );
     this.ended = this.#capture.run().then(
       () => null,
-      (error: unknown) => error ?? 'failed',
+      (error: unknown) => error ?? new Error('failed'),
     );
   }
 
   /** How it began; null: it ended before. */
   async ready(): Promise<string | null> {
-    const began = new Promise<string>((resolve) => {
-      const look = (): void => {
-        const found = this.messages.find((message) => message.type === 'ready');
-        if (found !== undefined) resolve(found.beginning);
-      };
-      this.#seen = look;
-      look();
-    });
-    return Promise.race([began, this.ended.then(() => null)]);
+    const isThere = await this.#until((message) => message.type === 'ready');
+    return isThere ? (this.messages.find((message) => message.type === 'ready')?.beginning ?? null) : null;
   }
 
   /** Throws where it did not begin or end as it should. */
@@ -61,60 +49,28 @@ export class CaptureRun {
     if (error !== null) throw error;
   }
 
-  /** Takes what is committed, then ends. Gives the error of its end. */
-  async stop(): Promise<unknown> {
+  /** The log's head has this seq or a later one; false: it ended before. */
+  head(seq: number): Promise<boolean> {
+    return this.#until((message) => (message.type === 'head' && message.seq >= seq) || (message.type === 'ready' && message.headSeq >= seq));
+  }
+
+  /** Takes what is committed, then ends. Gives the error of its end, or null. */
+  stop(): Promise<unknown> {
     this.#capture.stop();
     return this.ended;
   }
-}
 
-export class CaptureRunScene implements AsyncDisposable {
-  readonly #directory = temporaryDirectory();
-  readonly hive = join(this.#directory.path, 'db.sqlite');
-  readonly stateDir = join(this.#directory.path, 'state');
-  readonly log = join(this.stateDir, 'log.db');
-  readonly writer = new WalWriter(this.hive);
-
-  static async open(): Promise<CaptureRunScene> {
-    const scene = new CaptureRunScene();
-    mkdirSync(scene.stateDir);
-    await scene.writer.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (id INTEGER PRIMARY KEY, v)');
-    return scene;
-  }
-
-  run(onGap?: 'snapshot' | 'fail'): CaptureRun {
-    return new CaptureRun(this.hive, this.stateDir, onGap);
-  }
-
-  /** mxFrame of the WAL. Without a lock, so that none of another process goes. */
-  committedFrames(): number {
-    using index = new WalIndexReader(this.hive);
-    const header = index.read();
-    return typeof header === 'string' ? 0 : header.mxFrame;
-  }
-
-  /** SQLite's backup API from `source` into the hive, by a process of its own. */
-  async restore(source: string): Promise<void> {
-    const script = `import Database from 'better-sqlite3'; const source = new Database(process.argv[1]); await source.backup(process.argv[2]); source.close();`;
-    await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script, source, this.hive]);
-  }
-
-  /** The log's changes on nothing are what SQLite reads. Only after capture has ended: this process opens the hive. */
-  check(): { recovered: number } {
-    const { transactions, recovered, catalog } = readLogHistory(this.log);
-    const model = new TableModel();
-    for (const { changes } of transactions) model.apply(changes);
-    const db = new Database(this.hive, { readonly: true });
+  async #until(isIt: (message: FromCapture) => boolean): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const look = (): void => {
+      if (this.messages.some(isIt)) resolve(true);
+    };
+    this.#waiting.add(look);
+    look();
     try {
-      TableModel.read(db, catalog.tables).assertEquals(model);
+      return await Promise.race([promise, this.ended.then(() => false)]);
     } finally {
-      db.close();
+      this.#waiting.delete(look);
     }
-    return { recovered };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.writer[Symbol.asyncDispose]();
-    this.#directory[Symbol.dispose]();
   }
 }

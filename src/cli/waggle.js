@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-import v8 from 'node:v8';
-v8.setFlagsFromString('--always-sparkplug');
 /**
  * The `waggle` command: looks at the version of Node before anything native is loaded (better-sqlite3 crashes on an
  * older one), then hands over. Plain JavaScript that Node 16 can read.

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
+import { WalIndexReader } from '../src/hive/wal-index-reader.ts';
 
 const WAGGLE = fileURLToPath(new URL('../src/cli/waggle.js', import.meta.url));
 const PROBE = fileURLToPath(new URL('./watch-probe.ts', import.meta.url));
@@ -26,13 +27,16 @@ export const runLatency = async (commits: number, rounds: number): Promise<Laten
   const probe: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
     tail.push(...(await measure((hive) => [WAGGLE, 'tail', hive], commits)));
-    probe.push(...(await measure((hive) => [PROBE, hive], commits)));
+    probe.push(...(await measure((hive) => [PROBE, hive], commits, 'frames')));
   }
   return { tail: tail.sort((a, b) => a - b), probe: probe.sort((a, b) => a - b) };
 };
 
-/** Milliseconds from just before each commit to its line, one line a commit. */
-const measure = async (command: (hive: string) => string[], commits: number): Promise<number[]> => {
+/**
+ * Milliseconds from just before each commit to its line. `commits`: one line each. `frames`: a line names the newest frame, so that commits
+ * which are seen together have one line.
+ */
+const measure = async (command: (hive: string) => string[], commits: number, lineOf: 'commits' | 'frames' = 'commits'): Promise<number[]> => {
   const directory = mkdtempSync(join(tmpdir(), 'waggle-bench-'));
   const hive = join(directory, 'hive.sqlite');
   const db = new Database(hive);
@@ -44,19 +48,29 @@ const measure = async (command: (hive: string) => string[], commits: number): Pr
   try {
     await untilReady(reader);
     const latencies: number[] = [];
-    const committedAt: number[] = [];
+    /** By the number of the commit, or of its last frame. */
+    const committedAt = new Map<number, number>();
+    let last = Infinity;
+    using index = new WalIndexReader(hive);
     const lines = createInterface({ input: reader.stdout });
     const done = new Promise<void>((resolve) => {
-      lines.on('line', () => {
-        latencies.push(performance.now() - committedAt[latencies.length]!);
-        if (latencies.length === commits) resolve();
+      lines.on('line', (line) => {
+        const now = performance.now();
+        const commit = lineOf === 'commits' ? latencies.length + 1 : Number(line);
+        const at = committedAt.get(commit);
+        if (at !== undefined) latencies.push(now - at);
+        if (commit >= last) resolve();
       });
     });
-    for (let count = 0; count < commits; count += 1) {
+    for (let count = 1; count <= commits; count += 1) {
       await new Promise((resolve) => setTimeout(resolve, COMMIT_EVERY_MS));
       const now = performance.now();
-      committedAt.push(now);
       insert.run(now);
+      const header = index.read();
+      if (typeof header !== 'object') throw new Error('the wal-index is not whole');
+      const commit = lineOf === 'commits' ? count : header.mxFrame;
+      committedAt.set(commit, now);
+      if (count === commits) last = commit;
     }
     await done;
     return latencies;

@@ -23,4 +23,6 @@ watch(dirname(hive), () => {
   askedAt = performance.now();
   look();
 });
+// The last notice of all may come too early: that one commit is then seen late.
+setInterval(look, 100);
 process.stderr.write('ready\n');

@@ -70,6 +70,7 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
 
 /** The path, or host and database of the URL; never user, password or a token. */
 const describeTarget = (options: Readonly<Record<string, unknown>>, connector: Connector): string => {
+  if (connector.describe !== null) return connector.describe(options);
   for (const option of connector.paths) if (typeof options[option] === 'string') return options[option];
   const url = Object.values(options).find((value) => typeof value === 'string' && URL.canParse(value));
   if (typeof url === 'string') {

@@ -195,7 +195,7 @@ export class SinkRunner {
       if (!stop.finish.aborted) this.#failures = 0;
       return;
     }
-    const delayMs = backoffDelayMs(this.#failures, this.#clock.random());
+    const delayMs = Math.max(backoffDelayMs(this.#failures, this.#clock.random()), error.retryAfterMs);
     logger.warn({ code, hint, delayMs, failures: this.#failures, reason: message }, 'the sink failed; trying again');
     this.#status.update({ state: 'retrying', error: told, retryAtMs: told.atMs + delayMs });
     await this.#clock.sleep(delayMs, ended);

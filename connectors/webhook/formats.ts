@@ -14,7 +14,7 @@
  * A body depends on its changes alone: sent again it is the same text.
  */
 import { EnvelopeEncoder, firstOwnColumn, jsonValue, placeOf } from '../../src/change/envelope.ts';
-import type { SinkChange, SinkRowChange, SinkTruncateChange } from '../../src/pipeline/sink.ts';
+import type { SinkChange, SinkRowChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { VERSION } from '../../src/support/version.ts';
 
@@ -132,12 +132,25 @@ const dataText = (change: RecordChange): string => {
   if (change.op === 't') return 'null';
   const values = change.after ?? change.before;
   if (values === null) return 'null';
-  const { columns } = change.table;
-  const texts: string[] = [];
-  for (let index = firstOwnColumn(change.source); index < columns.length; index += 1) {
-    texts.push(`${JSON.stringify(columns[index]!.name)}:${jsonValue(values[index] ?? null)}`);
+  const labels = labelsOf(change.table);
+  const first = firstOwnColumn(change.source);
+  let text = '{';
+  for (let index = first; index < labels.length; index += 1) {
+    text += (index > first ? ',' : '') + labels[index]! + jsonValue(values[index] ?? null);
   }
-  return `{${texts.join()}}`;
+  return `${text}}`;
+};
+
+const LABELS = new WeakMap<SinkTable, readonly string[]>();
+
+/** `"column":` of each column, made once a table. */
+const labelsOf = (table: SinkTable): readonly string[] => {
+  let labels = LABELS.get(table);
+  if (labels === undefined) {
+    labels = table.columns.map(({ name }) => `${JSON.stringify(name)}:`);
+    LABELS.set(table, labels);
+  }
+  return labels;
 };
 
 const recordId = (change: RecordChange): string => {

@@ -5,7 +5,7 @@
  * request of a batch; after a kill the last requests come again. `webhook-id` is the same for the same content, so that a receiver
  * can tell them; one that applies rows by their key need not.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Checkpoint } from '../../src/change/change.ts';
 import type { Batch, Sink, SinkChange, SinkContext } from '../../src/pipeline/sink.ts';
@@ -108,6 +108,6 @@ export class WebhookSink implements Sink {
 /** Log, range and content: two messages of one name are one message. */
 const messageId = ({ text, path, changes }: Body, logId: string): string => {
   const [first, last] = [changes[0]!.source.seq, changes.at(-1)!.source.seq];
-  const digest = createHash('sha256').update(path).update(text).digest('hex').slice(0, 16);
+  const digest = hash('sha256', path + text).slice(0, 16);
   return first === null || last === null ? `${logId}.fill.${digest}` : `${logId}.${first}-${last}.${digest}`;
 };

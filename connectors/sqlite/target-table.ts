@@ -2,7 +2,7 @@
 import type Database from 'better-sqlite3';
 import type { Logger } from 'pino';
 import type { Value } from '../../src/change/table.ts';
-import type { SinkColumn, SinkRowChange, SinkSchemaChange, SinkTable } from '../../src/pipeline/sink.ts';
+import type { SinkColumn, SinkRowChange, SinkSchemaChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
@@ -99,6 +99,13 @@ export class TargetTable {
   deleteAll(): void {
     this.#gathered = [];
     this.#target.database.exec(`DELETE FROM ${quoteName(this.table.name)}`);
+  }
+
+  /** What `deleteAll` is where deletes are soft. */
+  markAll({ column, value }: NonNullable<SinkTruncateChange['mark']>): void {
+    this.flush();
+    const name = quoteName(this.table.columns[column]!.name);
+    this.#target.database.prepare(`UPDATE ${quoteName(this.table.name)} SET ${name} = ? WHERE ${name} IS NULL`).run(value);
   }
 
   // SQLite's own PRIMARY KEY takes any number of NULLs. Nothing could then tell these rows apart when they change.

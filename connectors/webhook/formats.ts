@@ -13,7 +13,7 @@
  *
  * A body depends on its changes alone: sent again it is the same text.
  */
-import { EnvelopeEncoder, firstOwnColumn, jsonValue, placeOf } from '../../src/change/envelope.ts';
+import { columnJson, EnvelopeEncoder, firstOwnColumn, jsonValue, placeOf } from '../../src/change/envelope.ts';
 import type { SinkChange, SinkRowChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { VERSION } from '../../src/support/version.ts';
@@ -133,10 +133,10 @@ const dataText = (change: RecordChange): string => {
   const values = change.after ?? change.before;
   if (values === null) return 'null';
   const labels = labelsOf(change.table);
-  const first = firstOwnColumn(change.source);
+  const first = firstOwnColumn(change.table);
   let text = '{';
   for (let index = first; index < labels.length; index += 1) {
-    text += (index > first ? ',' : '') + labels[index]! + jsonValue(values[index] ?? null);
+    text += (index > first ? ',' : '') + labels[index]! + columnJson(change.table.columns[index]!, values[index] ?? null);
   }
   return `${text}}`;
 };

@@ -4,6 +4,7 @@ import { CONNECTORS } from '../../connectors/registry.ts';
 import type { Config, SinkConfig } from '../config/config.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { type DaemonOptions, type DaemonSink, runDaemon } from '../daemon.ts';
+import { TransformingSink } from '../pipeline/shaping/transforming-sink.ts';
 import { makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
@@ -51,7 +52,18 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),
 });
 
-const daemonSink = async ({ name, type, target, options, filter, tables, batch, fill }: SinkConfig): Promise<DaemonSink> => {
+const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
+  const { name, type, target, options, filter, tables, maskKey, transform, tablesIn, batch, fill } = config;
   const createSink = await CONNECTORS[type]!.load();
-  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill };
+  const sink = createSink(options);
+  return {
+    name,
+    type,
+    target,
+    sink: transform === null ? sink : new TransformingSink(sink, transform),
+    mapping: { filters: [filter], tables, maskKey },
+    tablesIn,
+    batch,
+    fill,
+  };
 };

@@ -64,6 +64,12 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
     options: absolute,
     filter: { ...(include && { include }), ...(exclude && { exclude }) },
     tables: tables as Record<string, TableOptions>,
+    maskKey: common.mask_key ?? null,
+    transform:
+      common.transform === undefined
+        ? null
+        : { module: resolve(directory, common.transform.module), timeoutMs: parseDuration(common.transform.timeout) },
+    tablesIn: connector.tablesIn === null ? null : `${type} ${describeTarget(absolute, connector)} ${connector.tablesIn(absolute)}`,
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
   };
 };

@@ -55,9 +55,9 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, { mapping, w
   let bytes = 0;
   for (const changes of source) {
     for (const change of changes) {
-      const mapped = mapChange(mapping, change);
-      if (mapped === null) continue;
-      part.push(mapped);
+      const before = part.length;
+      mapChange(mapping, change, part);
+      if (part.length === before) continue;
       bytes += sizeOf(change);
       if (part.length < PART_CHANGES && bytes < PART_BYTES) continue;
       yield wants === 'states' ? coalesce(part) : part;
@@ -68,9 +68,9 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, { mapping, w
   if (part.length > 0) yield wants === 'states' ? coalesce(part) : part;
 };
 
-const mapChange = (mapping: TableMapping, change: Change): SinkChange | null => {
+const mapChange = (mapping: TableMapping, change: Change, part: SinkChange[]): void => {
   try {
-    return mapping.change(change);
+    mapping.map(change, part);
   } catch (error) {
     if (error instanceof WaggleError) throw error;
     const table = change.op === 's' ? change.name : change.table.name;

@@ -49,6 +49,16 @@ export interface Batch {
   readonly checkpoint: Checkpoint;
 }
 
+/**
+ * What the user says a column is (`types` in the configuration); values of it have been checked and have one form, so that a target with such a
+ * type takes them as they are, and one without keeps them as they come.
+ *
+ *     timestamp  TEXT `2026-11-21T10:00:00.123Z`: UTC, any number of fractional digits   timestamptz, BSON date, DATETIME(6)
+ *     boolean    INTEGER 0 or 1                                                           boolean, TINYINT(1)
+ *     json       TEXT that is valid JSON                                                  jsonb, JSON, a document
+ */
+export type ColumnKind = 'timestamp' | 'boolean' | 'json';
+
 /** A column as the target shall see it, after mapping. */
 export interface SinkColumn {
   readonly name: string;
@@ -60,6 +70,10 @@ export interface SinkColumn {
   readonly defaultValue: Value;
   /** True for values that are always 64-bit integers: INTEGER PRIMARY KEY, the added rowid, INTEGER of STRICT tables. */
   readonly alwaysInteger: boolean;
+  /** Left out: whatever its declared type says. */
+  readonly kind?: ColumnKind;
+  /** The added rowid of a table without a declared key: not a column of the hive. Always the first one. */
+  readonly rowid?: true;
 }
 
 /**
@@ -96,6 +110,8 @@ export interface SinkTruncateChange {
   readonly op: 't';
   readonly table: SinkTable;
   readonly source: Change;
+  /** Present where deletes are soft: no row goes; this column gets this value in all rows in which it is NULL. */
+  readonly mark?: { readonly column: number; readonly value: Value };
 }
 
 /**

@@ -1,0 +1,139 @@
+/**
+ * A sink with the user's function before it. The function sees each row as it is shaped by everything else, and answers with the columns
+ * that it changes, or with null for a row that the target does not get.
+ *
+ * Guarantees: the key is not the function's to change. A row that it leaves out is removed from the target where it may stand there. An
+ * exception, an answer that is none, or no answer in time is a refused row (SINK_ROW_REFUSED); nothing of its batch is applied by a
+ * target with transactions. The function runs in a thread of its own, without the environment's variables, and is ended with the sink.
+ */
+import type { Checkpoint } from '../../change/change.ts';
+import type { Value } from '../../change/table.ts';
+import { WaggleError } from '../../support/errors.ts';
+import type { Batch, Sink, SinkChange, SinkColumn, SinkContext, SinkRowChange, SinkTable } from '../sink.ts';
+import { convert } from './convert.ts';
+import { type Answer, type Question, TransformThread } from './transform-thread.ts';
+
+export interface TransformOptions {
+  /** Absolute path. */
+  readonly module: string;
+  /** For one row. */
+  readonly timeoutMs: number;
+}
+
+export class TransformingSink implements Sink {
+  readonly wants: Sink['wants'];
+  readonly integers: 'number' | 'bigint';
+  readonly #sink: Sink;
+  readonly #options: TransformOptions;
+  #thread: TransformThread | null = null;
+
+  constructor(sink: Sink, options: TransformOptions) {
+    this.#sink = sink;
+    this.#options = options;
+    this.wants = sink.wants;
+    this.integers = sink.integers ?? 'number';
+  }
+
+  async open(context: SinkContext): Promise<Checkpoint | null> {
+    this.#thread ??= await TransformThread.start(this.#options);
+    return this.#sink.open(context);
+  }
+
+  apply({ parts, checkpoint }: Batch): Promise<void> {
+    return this.#sink.apply({ checkpoint, parts: this.#transformed(parts) });
+  }
+
+  async close(): Promise<void> {
+    const thread = this.#thread;
+    this.#thread = null;
+    await Promise.all([thread?.end(), this.#sink.close()]);
+  }
+
+  async *#transformed(parts: Batch['parts']): AsyncGenerator<SinkChange[], void, undefined> {
+    for await (const part of parts) {
+      const transformed = await this.#part(part);
+      if (transformed.length > 0) yield transformed;
+    }
+  }
+
+  async #part(part: readonly SinkChange[]): Promise<SinkChange[]> {
+    const images = part.flatMap(imagesOf);
+    const answers = await this.#thread!.ask(images.map(({ question }) => question));
+    for (const [index, answer] of answers.entries()) if (answer.kind === 'failed') throw refused(images[index]!.table, answer.reason);
+    const rows = new Map(images.map((image, index) => [image.values, rowOf(image, { answer: answers[index]!, integers: this.integers })]));
+    return part.flatMap((change): SinkChange[] => {
+      if (change.op === 's' || change.op === 't') return [change];
+      const before = change.before === null ? null : rows.get(change.before)!;
+      const after = change.after === null ? null : rows.get(change.after)!;
+      return transformedChange(change, { before, after }, this.wants);
+    });
+  }
+}
+
+interface Image {
+  readonly table: SinkTable;
+  readonly values: readonly Value[];
+  readonly question: Question;
+}
+
+const imagesOf = (change: SinkChange): Image[] => {
+  if (change.op === 's' || change.op === 't') return [];
+  const { table, op } = change;
+  return [change.before, change.after]
+    .filter((values) => values !== null)
+    .map((values) => ({
+      table,
+      values,
+      question: { table: table.name, op, row: Object.fromEntries(table.columns.map((column, index) => [column.name, shown(values[index] ?? null)])) },
+    }));
+};
+
+/** INTEGER as the module gets it: a number where a double holds it, whatever the sink asks for. */
+const shown = (value: Value): Value => (typeof value === 'bigint' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
+
+/** Null: left out. */
+const rowOf = ({ table, values }: Image, { answer, integers }: { answer: Answer; integers: 'number' | 'bigint' }): readonly Value[] | null => {
+  if (answer.kind !== 'row' || answer.row === null) return null;
+  const row = [...values];
+  for (const [name, given] of Object.entries(answer.row)) {
+    const index = table.columns.findIndex((column) => column.name === name);
+    const column = table.columns[index];
+    if (column === undefined) throw refused(table, `gave a column ${name}, which the table does not have (add it with \`columns: add\`)`);
+    if (!isValue(given)) throw refused(table, `gave something for ${name} that is no value of a database`);
+    if (sameValue(given, shown(row[index]!))) continue;
+    if (table.key.includes(index)) throw refused(table, `changed the key column ${name}`);
+    row[index] = fitted(table, column, { given, integers });
+  }
+  return row;
+};
+
+/** A value in the form in which the sink gets such columns. */
+const fitted = (table: SinkTable, column: SinkColumn, { given, integers }: { given: Value; integers: 'number' | 'bigint' }): Value => {
+  if (column.kind !== undefined) {
+    const value = convert(column.kind === 'timestamp' ? 'timestamptz' : column.kind, given, integers);
+    if (value === undefined) throw refused(table, `gave something for ${column.name} that is no ${column.kind}`);
+    return value;
+  }
+  return integers === 'bigint' && column.affinity !== 'REAL' && Number.isSafeInteger(given) ? BigInt(given as number) : given;
+};
+
+const sameValue = (a: Value, b: Value): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : Object.is(a, b);
+
+type Images = { readonly before: readonly Value[] | null; readonly after: readonly Value[] | null };
+
+const transformedChange = (change: SinkRowChange, { before, after }: Images, wants: Sink['wants']): SinkChange[] => {
+  if (change.after === null) return change.before !== null && before === null ? [] : [{ ...change, before }];
+  if (after !== null) return [{ ...change, op: change.op === 'u' && change.before !== null && before === null ? 'c' : change.op, before, after }];
+  // Of a state nobody says what was there before; of changes the image does.
+  const mayStand = wants === 'states' || before !== null;
+  return mayStand ? [{ ...change, op: 'd', before, after: null }] : [];
+};
+
+const isValue = (value: unknown): value is Value =>
+  value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint' || value instanceof Uint8Array;
+
+const refused = (table: SinkTable, what: string): WaggleError =>
+  new WaggleError('SINK_ROW_REFUSED', `table ${table.source}: the transform module ${what}`, {
+    hint: 'Mend the module, or let it give null for rows that the target shall not get; then restart waggle.',
+  });

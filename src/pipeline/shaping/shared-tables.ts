@@ -2,7 +2,6 @@
 import type { Catalog } from '../../change/table.ts';
 import { WaggleError } from '../../support/errors.ts';
 import { TableMapping, type MappingOptions } from '../mapping.ts';
-import { fold } from './names.ts';
 
 export interface TableWriter {
   readonly name: string;
@@ -20,7 +19,7 @@ export const checkSharedTables = (sinks: readonly TableWriter[], catalog: Catalo
     for (const source of catalog.tables) {
       const table = shaping.table(source);
       if (table === null) continue;
-      const place = `${tablesIn}\0${fold(table.name)}`;
+      const place = `${tablesIn}\0${table.name}`;
       const owner = owners.get(place);
       if (owner !== undefined && owner !== name)
         throw new WaggleError('CONFIG_INVALID', `the sinks ${owner} and ${name} would both write the table ${table.name} of one target`, {

@@ -14,8 +14,7 @@
  * A body depends on its changes alone: sent again it is the same text.
  */
 import { columnJson, EnvelopeEncoder, firstOwnColumn, jsonValue, placeOf } from '../../src/change/envelope.ts';
-import type { SinkChange, SinkRowChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
-import { WaggleError } from '../../src/support/errors.ts';
+import { RowRefusedError, type SinkChange, type SinkRowChange, type SinkTable, type SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { VERSION } from '../../src/support/version.ts';
 
 export type FormatName = 'envelope' | 'hive' | 'convex';
@@ -158,7 +157,7 @@ const recordId = (change: RecordChange): string => {
   const { key, table } = change;
   if (key.includes(null)) {
     const names = table.key.map((index) => table.columns[index]!.name).join(', ');
-    throw new WaggleError('SINK_ROW_REFUSED', `webhook: a row of ${table.name} has NULL in its key (${names})`, {
+    throw new RowRefusedError(change, `webhook: a row of ${table.name} has NULL in its key (${names})`, {
       hint: 'The format has no place for such a row: use `format: envelope`, mend the row, or exclude the table.',
     });
   }

@@ -3,12 +3,13 @@
  *
  * Guarantees: at least once. The checkpoint stands in the sink's own state directory and moves when the receiver has accepted every
  * request of a batch; after a kill the last requests come again. `webhook-id` is the same for the same content, so that a receiver
- * can tell them; one that applies rows by their key need not.
+ * can tell them; one that applies rows by their key need not. A request that is refused is sent again in halves until a single change
+ * is found, which the error names.
  */
 import { hash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext } from '../../src/pipeline/sink.ts';
+import { type Batch, RowRefusedError, type Sink, type SinkChange, type SinkContext } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { readCheckpointFile, writeCheckpointFile } from '../jsonl/checkpoint-file.ts';
 import { Acknowledged } from './acknowledged.ts';
@@ -75,8 +76,17 @@ export class WebhookSink implements Sink {
     const run = async (lane: readonly SinkChange[]): Promise<void> => {
       for (const body of format(lane)) {
         if (failed.signal.aborted) return;
-        await sender.send({ path: body.path, id: messageId(body, logId), body: body.text }, context.signal);
-        this.#acknowledged.add(body.changes);
+        try {
+          await sender.send({ path: body.path, id: messageId(body, logId), body: body.text }, context.signal);
+          this.#acknowledged.add(body.changes);
+        } catch (error) {
+          if (!(error instanceof WaggleError && error.code === 'SINK_ROW_REFUSED')) throw error;
+          // Which of them the receiver does not like, only smaller requests tell.
+          if (body.changes.length === 1) throw refusalOf(body.changes[0]!, error);
+          const middle = body.changes.length >> 1;
+          await run(body.changes.slice(0, middle));
+          await run(body.changes.slice(middle));
+        }
       }
     };
     const results = await Promise.allSettled(
@@ -104,6 +114,9 @@ export class WebhookSink implements Sink {
     }
   }
 }
+
+const refusalOf = (change: SinkChange, error: WaggleError): WaggleError =>
+  change.op === 's' || change.op === 't' ? error : new RowRefusedError(change, `${error.message} (table ${change.table.name})`, { hint: error.hint });
 
 /** Log, range and content: two messages of one name are one message. */
 const messageId = ({ text, path, changes }: Body, logId: string): string => {

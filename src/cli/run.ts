@@ -4,6 +4,7 @@ import { CONNECTORS } from '../../connectors/registry.ts';
 import type { Config, SinkConfig } from '../config/config.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { type DaemonOptions, type DaemonSink, runDaemon } from '../daemon.ts';
+import { MaskKey } from '../pipeline/shaping/mask.ts';
 import { TransformingSink } from '../pipeline/shaping/transforming-sink.ts';
 import { makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
@@ -61,7 +62,7 @@ const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
     type,
     target,
     sink: transform === null ? sink : new TransformingSink(sink, transform),
-    mapping: { filters: [filter], tables, maskKey },
+    mapping: { filters: [filter], tables, maskKey: maskKey === null ? null : new MaskKey(maskKey) },
     tablesIn,
     batch,
     fill,

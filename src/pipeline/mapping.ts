@@ -12,6 +12,7 @@ import type { Row } from '../change/row.ts';
 import type { Catalog, Table, Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import { suggestion } from '../support/nearest-name.ts';
+import type { MaskKey } from './shaping/mask.ts';
 import { fold, isPattern, matchesName, passesFilter } from './shaping/names.ts';
 import type { NameFilter, TableOptions } from './shaping/options.ts';
 import { RowFilter } from './shaping/row-filter.ts';
@@ -34,8 +35,8 @@ export interface MappingOptions {
   readonly wants?: 'states' | 'changes';
   /** The hive's name, for `$hive`. */
   readonly hive?: string;
-  /** Key of the mask `hash`. */
-  readonly maskKey?: string | null;
+  /** Key of the mask `hash`. A MaskKey shows only its fingerprint as JSON. */
+  readonly maskKey?: MaskKey | string | null;
 }
 
 export class TableMapping {
@@ -82,13 +83,13 @@ export class TableMapping {
     if (plan === false) return into;
     const { table } = plan;
     if (change.op === 't') {
-      if (plan.history) return into;
-      const mark = plan.deletedAt === -1 ? {} : { mark: { column: plan.deletedAt, value: timestampOf(change) } };
+      if (table.history === true) return into;
+      const mark = table.deletedAt === undefined ? {} : { mark: { column: table.deletedAt, value: timestampOf(change) } };
       into.push({ op: 't', table, source: change, ...mark });
       return into;
     }
     const { before, after } = this.#images(plan, change);
-    if (plan.history) {
+    if (table.history === true) {
       this.#record(plan, { change, before, after }, into);
       return into;
     }
@@ -147,15 +148,16 @@ export class TableMapping {
 
   #makePlan(table: Table): TablePlan {
     const { hive = '', maskKey = null } = this.#options;
-    return planTable(table, this.#optionsOf(table.name), { integers: this.#integers, hive, maskKey, filter: this.#filterOf(table) });
+    return planTable(table, this.optionsOf(table.name), { integers: this.#integers, hive, maskKey, filter: this.#filterOf(table) });
   }
 
   #filterOf(table: Table): RowFilter | null {
-    const { where } = this.#optionsOf(table.name);
+    const { where } = this.optionsOf(table.name);
     return where === undefined ? null : this.#filters.get(where)!;
   }
 
-  #optionsOf(name: string): TableOptions {
+  /** All that the options say of a table, by its name in the hive. */
+  optionsOf(name: string): TableOptions {
     const entries = Object.entries(this.#options.tables ?? {}).filter(([key]) => matchesName(key, name));
     const ordered = [...entries.filter(([key]) => isPattern(key)), ...entries.filter(([key]) => !isPattern(key))];
     let merged: TableOptions = {};
@@ -185,8 +187,10 @@ export class TableMapping {
 
   /** The row goes, or gets the time of its end. */
   #removal(plan: TablePlan, change: RowChange, before: readonly Value[]): SinkRowChange {
-    const { table, deletedAt } = plan;
-    if (deletedAt === -1) return { op: 'd', table, key: pick(before, table.key), before: this.#states ? null : before, after: null, source: change };
+    const { table } = plan;
+    const { deletedAt } = table;
+    if (deletedAt === undefined)
+      return { op: 'd', table, key: pick(before, table.key), before: this.#states ? null : before, after: null, source: change };
     const after = this.#withChange(plan, before, { change, op: 'd' });
     after[deletedAt] = timestampOf(change);
     return this.#rowChange(plan, { op: 'u', change, before, after });

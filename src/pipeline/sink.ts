@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import type { Change, Checkpoint } from '../change/change.ts';
 import type { Affinity, Value } from '../change/table.ts';
+import { WaggleError, type WaggleErrorOptions } from '../support/errors.ts';
 
 export interface Sink {
   /**
@@ -26,6 +27,16 @@ export interface Sink {
    */
   apply(batch: Batch): Promise<void>;
   close(): Promise<void>;
+}
+
+/** SINK_ROW_REFUSED from a sink that knows which change the target refuses. The runner then needs no search, and no `rehearse`. */
+export class RowRefusedError extends WaggleError {
+  readonly change: SinkRowChange;
+
+  constructor(change: SinkRowChange, message: string, options: WaggleErrorOptions = {}) {
+    super('SINK_ROW_REFUSED', message, options);
+    this.change = change;
+  }
 }
 
 export interface SinkContext {
@@ -72,6 +83,8 @@ export interface SinkColumn {
   readonly alwaysInteger: boolean;
   /** Left out: whatever its declared type says. */
   readonly kind?: ColumnKind;
+  /** Tells of the last change, not of the row (`$seq`, `$ts`, `deleted_at`): a filled row and a streamed one differ in it, so it is nothing to compare. */
+  readonly volatile?: true;
   /** The added rowid of a table without a declared key: not a column of the hive. Always the first one. */
   readonly rowid?: true;
 }
@@ -88,6 +101,10 @@ export interface SinkTable {
   readonly columns: readonly SinkColumn[];
   /** Indexes into `columns`, in key order. Never empty. */
   readonly key: readonly number[];
+  /** Every change is a row of its own, never updated or deleted: the target holds more than the hive. */
+  readonly history?: true;
+  /** Index of the column that is not NULL in rows that the hive has no more (soft deletes). */
+  readonly deletedAt?: number;
 }
 
 export interface SinkRowChange {

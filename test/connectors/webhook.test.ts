@@ -10,7 +10,7 @@ import { tellsError } from '../../connectors/webhook/error-body.ts';
 import { createSink } from '../../connectors/webhook/sink.ts';
 import { jsonValue } from '../../src/change/envelope.ts';
 import type { Value } from '../../src/change/table.ts';
-import type { Sink, SinkContext } from '../../src/pipeline/sink.ts';
+import { RowRefusedError, type Sink, type SinkContext } from '../../src/pipeline/sink.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { WebhookReceiver } from '../helpers/webhook-receiver.ts';
@@ -208,6 +208,23 @@ describe('webhook', () => {
       // Once it is through, the same changes are sent when somebody asks for them: a dead letter that is tried again.
       await sink.apply(batchOf([batch[0]!], checkpointAt(4)));
       expect(receiver.requests.length).toBe(10);
+    });
+
+    it('looks for the row that is refused, sends the others, and names it', async () => {
+      const sink = await opened({ max_records: 50, format: 'hive' });
+      receiver.behave = ({ body }) => (body.includes('"a17"') ? { status: 422 } : null);
+      const refused: unknown = await sink.apply(batchOf([rows(0, 40)], checkpointAt(40))).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(RowRefusedError);
+      expect(refused).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: ['a17'] }, message: expect.not.stringContaining('a17') });
+      expect(ids()).toHaveLength(17);
+      // As the runner goes on: without it.
+      await sink.close();
+      await sink.open(context(name));
+      receiver.requests.length = 0;
+      const all = rows(0, 40);
+      await sink.apply(batchOf([all.filter(({ key }) => key[0] !== 'a17')], checkpointAt(40)));
+      expect(ids()).toHaveLength(39);
+      await expect(sink.apply(batchOf([[all[17]!]], checkpointAt(40)))).rejects.toMatchObject({ change: { key: ['a17'] } });
     });
 
     it('sends several at a time, each row in its order', async () => {

@@ -6,7 +6,7 @@ import { WaggleError } from '../../support/errors.ts';
 import { suggestion } from '../../support/nearest-name.ts';
 import type { SinkColumn, SinkTable } from '../sink.ts';
 import { convert, TYPES } from './convert.ts';
-import { maskFunction } from './mask.ts';
+import { maskFunction, type MaskKey } from './mask.ts';
 import { entryFor, fold, passesFilter } from './names.ts';
 import type { AddedValue, Mask, TableOptions, TypeOverride } from './options.ts';
 import type { RowFilter } from './row-filter.ts';
@@ -31,9 +31,6 @@ export interface TablePlan {
   /** By column of the sink's table. Null: all columns of the hive as they are. */
   readonly cells: readonly Cell[] | null;
   readonly filter: RowFilter | null;
-  /** Index of `deleted_at`, or -1. */
-  readonly deletedAt: number;
-  readonly history: boolean;
   /** An update can change the key: it is not the declared one. */
   readonly keyMoves: boolean;
 }
@@ -42,7 +39,7 @@ export interface PlanContext {
   readonly integers: 'number' | 'bigint';
   /** For `$hive`. */
   readonly hive: string;
-  readonly maskKey: string | null;
+  readonly maskKey: MaskKey | string | null;
   readonly filter: RowFilter | null;
 }
 
@@ -59,13 +56,18 @@ const HISTORY: readonly [string, ChangeField][] = [
  */
 export const planTable = (source: Table, options: TableOptions, context: PlanContext): TablePlan => {
   const builder = new PlanBuilder(source, options, context);
-  const table: SinkTable = { name: targetName(source.name, options.to), source: source.name, columns: builder.columns, key: builder.key };
+  const table: SinkTable = {
+    name: targetName(source.name, options.to),
+    source: source.name,
+    columns: builder.columns,
+    key: builder.key,
+    ...(options.history === true ? { history: true } : {}),
+    ...(builder.deletedAt === -1 ? {} : { deletedAt: builder.deletedAt }),
+  };
   return {
     table,
     cells: builder.isPlain ? null : builder.cells,
     filter: context.filter,
-    deletedAt: builder.deletedAt,
-    history: options.history ?? false,
     keyMoves: options.key !== undefined,
   };
 };
@@ -232,7 +234,7 @@ class PlanBuilder {
 const isChangeField = (name: string): name is ChangeField => name === 'seq' || name === 'txid' || name === 'ts' || name === 'op';
 
 const changeColumn = (name: string, what: ChangeField, notNull = true): SinkColumn => {
-  const common = { name, notNull, defaultValue: null };
+  const common = { name, notNull, defaultValue: null, volatile: true } as const;
   if (what === 'seq') return { ...common, type: 'INTEGER', affinity: 'INTEGER', alwaysInteger: true };
   if (what === 'ts') return { ...common, ...TYPES.timestamptz, alwaysInteger: false };
   return { ...common, type: 'TEXT', affinity: 'TEXT', alwaysInteger: false };

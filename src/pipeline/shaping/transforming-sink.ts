@@ -8,8 +8,17 @@
  */
 import type { Checkpoint } from '../../change/change.ts';
 import type { Value } from '../../change/table.ts';
-import { WaggleError } from '../../support/errors.ts';
-import type { Batch, Sink, SinkChange, SinkColumn, SinkContext, SinkRowChange, SinkTable } from '../sink.ts';
+import type { WaggleError } from '../../support/errors.ts';
+import {
+  type Batch,
+  RowRefusedError,
+  type Sink,
+  type SinkChange,
+  type SinkColumn,
+  type SinkContext,
+  type SinkRowChange,
+  type SinkTable,
+} from '../sink.ts';
 import { convert } from './convert.ts';
 import { type Answer, type Question, TransformThread } from './transform-thread.ts';
 
@@ -59,7 +68,7 @@ export class TransformingSink implements Sink {
   async #part(part: readonly SinkChange[]): Promise<SinkChange[]> {
     const images = part.flatMap(imagesOf);
     const answers = await this.#thread!.ask(images.map(({ question }) => question));
-    for (const [index, answer] of answers.entries()) if (answer.kind === 'failed') throw refused(images[index]!.table, answer.reason);
+    for (const [index, answer] of answers.entries()) if (answer.kind === 'failed') throw refused(images[index]!.change, answer.reason);
     const rows = new Map(images.map((image, index) => [image.values, rowOf(image, { answer: answers[index]!, integers: this.integers })]));
     return part.flatMap((change): SinkChange[] => {
       if (change.op === 's' || change.op === 't') return [change];
@@ -71,6 +80,7 @@ export class TransformingSink implements Sink {
 }
 
 interface Image {
+  readonly change: SinkRowChange;
   readonly table: SinkTable;
   readonly values: readonly Value[];
   readonly question: Question;
@@ -82,6 +92,7 @@ const imagesOf = (change: SinkChange): Image[] => {
   return [change.before, change.after]
     .filter((values) => values !== null)
     .map((values) => ({
+      change,
       table,
       values,
       question: { table: table.name, op, row: Object.fromEntries(table.columns.map((column, index) => [column.name, shown(values[index] ?? null)])) },
@@ -92,26 +103,29 @@ const imagesOf = (change: SinkChange): Image[] => {
 const shown = (value: Value): Value => (typeof value === 'bigint' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
 
 /** Null: left out. */
-const rowOf = ({ table, values }: Image, { answer, integers }: { answer: Answer; integers: 'number' | 'bigint' }): readonly Value[] | null => {
+const rowOf = (
+  { change, table, values }: Image,
+  { answer, integers }: { answer: Answer; integers: 'number' | 'bigint' },
+): readonly Value[] | null => {
   if (answer.kind !== 'row' || answer.row === null) return null;
   const row = [...values];
   for (const [name, given] of Object.entries(answer.row)) {
     const index = table.columns.findIndex((column) => column.name === name);
     const column = table.columns[index];
-    if (column === undefined) throw refused(table, `gave a column ${name}, which the table does not have (add it with \`columns: add\`)`);
-    if (!isValue(given)) throw refused(table, `gave something for ${name} that is no value of a database`);
+    if (column === undefined) throw refused(change, `gave a column ${name}, which the table does not have (add it with \`columns: add\`)`);
+    if (!isValue(given)) throw refused(change, `gave something for ${name} that is no value of a database`);
     if (sameValue(given, shown(row[index]!))) continue;
-    if (table.key.includes(index)) throw refused(table, `changed the key column ${name}`);
-    row[index] = fitted(table, column, { given, integers });
+    if (table.key.includes(index)) throw refused(change, `changed the key column ${name}`);
+    row[index] = fitted(change, column, { given, integers });
   }
   return row;
 };
 
 /** A value in the form in which the sink gets such columns. */
-const fitted = (table: SinkTable, column: SinkColumn, { given, integers }: { given: Value; integers: 'number' | 'bigint' }): Value => {
+const fitted = (change: SinkRowChange, column: SinkColumn, { given, integers }: { given: Value; integers: 'number' | 'bigint' }): Value => {
   if (column.kind !== undefined) {
     const value = convert(column.kind === 'timestamp' ? 'timestamptz' : column.kind, given, integers);
-    if (value === undefined) throw refused(table, `gave something for ${column.name} that is no ${column.kind}`);
+    if (value === undefined) throw refused(change, `gave something for ${column.name} that is no ${column.kind}`);
     return value;
   }
   return integers === 'bigint' && column.affinity !== 'REAL' && Number.isSafeInteger(given) ? BigInt(given as number) : given;
@@ -133,7 +147,7 @@ const transformedChange = (change: SinkRowChange, { before, after }: Images, wan
 const isValue = (value: unknown): value is Value =>
   value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint' || value instanceof Uint8Array;
 
-const refused = (table: SinkTable, what: string): WaggleError =>
-  new WaggleError('SINK_ROW_REFUSED', `table ${table.source}: the transform module ${what}`, {
+const refused = (change: SinkRowChange, what: string): WaggleError =>
+  new RowRefusedError(change, `table ${change.table.source}: the transform module ${what}`, {
     hint: 'Mend the module, or let it give null for rows that the target shall not get; then restart waggle.',
   });

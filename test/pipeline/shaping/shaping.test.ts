@@ -5,6 +5,7 @@ import { Row } from '../../../src/change/row.ts';
 import type { Table, Value } from '../../../src/change/table.ts';
 import { type MappingOptions, TableMapping } from '../../../src/pipeline/mapping.ts';
 import { convert } from '../../../src/pipeline/shaping/convert.ts';
+import { MaskKey } from '../../../src/pipeline/shaping/mask.ts';
 import type { TableOptions } from '../../../src/pipeline/shaping/options.ts';
 import { checkSharedTables } from '../../../src/pipeline/shaping/shared-tables.ts';
 import { testTable } from '../../helpers/logged-database.ts';
@@ -247,6 +248,13 @@ describe('masks', () => {
     const text = shaping({ columns: { include: ['id', 'email'], mask: { email: { truncate: 2 } } } });
     expect(shown(text, change(ADA.with(2, '😀😀😀'), null))).toMatchObject([['d', ['a'], ['a', '😀😀'], null]]);
     expect(shown(text, change(null, ['a', null, new Uint8Array([1, 2, 3])]))).toMatchObject([['c', ['a'], null, ['a', Buffer.from([1, 2])]]]);
+  });
+
+  test('the key shows only a fingerprint of itself', () => {
+    const key = new MaskKey(maskKey);
+    expect(JSON.stringify({ maskKey: key })).toMatch(/^\{"maskKey":"[0-9a-f]{16}"\}$/);
+    const same = shaping({ columns: { mask: { id: 'hash' } } }, { maskKey: key });
+    expect(same.change(change(null, ADA))).toMatchObject({ key: [hmac('a')] });
   });
 
   test('hash needs a key', () => invalid({ columns: { mask: { email: 'hash' } } }, 'no `mask_key`'));

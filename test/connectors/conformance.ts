@@ -238,6 +238,18 @@ export const conformance = (open: () => Promise<ConformanceTarget>, { without = 
     await expectRows(again, table, []);
   });
 
+  it('marks the rows of an emptied table where deletes are soft', async () => {
+    const table = sinkTable(fresh('marked'), [{ name: 'id', key: true }, { name: 'deleted_at' }]);
+    const mark = { column: 1, value: '2026-11-21T10:00:00.000000Z' };
+    const emptied = { ...truncate(table), mark } as SinkChange;
+    const target = await applyAll([[[upsert(table, ['1', null]), upsert(table, ['2', 'before']), emptied, upsert(table, ['3', null])]]]);
+    await expectRows(target, table, [
+      ['1', mark.value],
+      ['2', 'before'],
+      ['3', null],
+    ]);
+  });
+
   it('creates a table with the schema change alone', async () => {
     const table = sinkTable(fresh('empty'), [{ name: 'id', key: true }]);
     await expectRows(await applyAll([[[schemaChange(null, table)]]]), table, []);

@@ -9,8 +9,9 @@ import { parseRetryAfter } from '../../connectors/webhook/errors.ts';
 import { tellsError } from '../../connectors/webhook/error-body.ts';
 import { createSink } from '../../connectors/webhook/sink.ts';
 import { jsonValue } from '../../src/change/envelope.ts';
+import { envelopeSchema } from '../../src/change/envelope-schema.ts';
 import type { Value } from '../../src/change/table.ts';
-import { RowRefusedError, type Sink, type SinkContext } from '../../src/pipeline/sink.ts';
+import { type ColumnKind, RowRefusedError, type Sink, type SinkContext } from '../../src/pipeline/sink.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { WebhookReceiver } from '../helpers/webhook-receiver.ts';
@@ -39,6 +40,7 @@ const withStateDir = (place: string, sink: Sink): Sink => ({
 /** A receiver's own business: tables, their columns and the right to write them. And it keeps no checkpoint: at least once, nobody is fenced. */
 const WITHOUT = [
   'follows ADD, RENAME and DROP COLUMN in the middle of a part',
+  'marks the rows of an emptied table where deletes are soft',
   'ends in the same state when a batch is delivered again',
   'leaves nothing of a batch that broke off',
   "refuses waggle's own table names",
@@ -122,6 +124,29 @@ describe('webhook', () => {
         ['/in/sync', { model: 'accounts', operation: 'delete', data: { id: 'a', n: 2 }, recordId: 'a', timestamp }],
       ]);
       expect(receiver.requests.every(({ headers }) => headers['x-sync-secret'] === 's3cret')).toBe(true);
+    });
+
+    it.each(['envelope', 'hive', 'convex'])('%s: what the user says is boolean or JSON is so in JSON', async (format) => {
+      const kinds = sinkTable('kinds', [
+        { name: 'id', key: true },
+        { name: 'yes' },
+        { name: 'no' },
+        { name: 'tags' },
+        { name: 'none' },
+        { name: 'at' },
+      ]);
+      const told = ['id', 'boolean', 'boolean', 'json', 'json', 'timestamp'].map((kind, index) => ({
+        ...kinds.columns[index]!,
+        ...(kind === 'id' ? {} : { kind: kind as ColumnKind }),
+      }));
+      const sink = await opened({ format });
+      await sink.apply(
+        batchOf([[upsert({ ...kinds, columns: told }, ['a', 1, 0n, '[1,{"b":null}]', null, '2026-11-21T10:00:00Z'])]], checkpointAt(1)),
+      );
+      const body = JSON.parse(receiver.requests[0]!.body);
+      const row = { id: 'a', yes: true, no: false, tags: [1, { b: null }], none: null, at: '2026-11-21T10:00:00Z' };
+      expect(format === 'envelope' ? body[0].after : body.data).toEqual(row);
+      if (format === 'envelope') envelopeSchema.parse(body[0]);
     });
 
     it('convex: one change a request', async () => {

@@ -83,7 +83,7 @@ export interface SinkColumn {
   readonly alwaysInteger: boolean;
   /** Left out: whatever its declared type says. */
   readonly kind?: ColumnKind;
-  /** Tells of the last change, not of the row (`$seq`, `$ts`, `deleted_at`): a filled row and a streamed one differ in it, so it is nothing to compare. */
+  /** Tells of the last change, not of the row (`$seq`, `$txid`, `$ts`, `$op`): a filled row and a streamed one differ in it, so it is nothing to compare. */
   readonly volatile?: true;
   /** The added rowid of a table without a declared key: not a column of the hive. Always the first one. */
   readonly rowid?: true;

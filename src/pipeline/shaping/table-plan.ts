@@ -43,7 +43,8 @@ export interface PlanContext {
   readonly filter: RowFilter | null;
 }
 
-export const DELETED_AT = 'deleted_at';
+/** NULL in every row that the hive has. */
+const DELETED_AT: SinkColumn = { name: 'deleted_at', notNull: false, defaultValue: null, alwaysInteger: false, ...TYPES.timestamptz };
 const HISTORY: readonly [string, ChangeField][] = [
   ['waggle_seq', 'seq'],
   ['waggle_op', 'op'],
@@ -95,7 +96,7 @@ class PlanBuilder {
     source.columns.forEach((column, index) => this.#addColumn(column, index));
     for (const [name, value] of Object.entries(options.columns?.add ?? {})) this.#addValue(name, value);
     this.deletedAt = options.deleted === 'soft' ? this.columns.length : -1;
-    if (options.deleted === 'soft') this.#add(changeColumn(DELETED_AT, 'ts', false), { from: 'deletion' });
+    if (options.deleted === 'soft') this.#add(DELETED_AT, { from: 'deletion' });
     const key = this.#keyPlaces();
     const rowid = key.length === 0;
     if (rowid) {
@@ -233,8 +234,8 @@ class PlanBuilder {
 
 const isChangeField = (name: string): name is ChangeField => name === 'seq' || name === 'txid' || name === 'ts' || name === 'op';
 
-const changeColumn = (name: string, what: ChangeField, notNull = true): SinkColumn => {
-  const common = { name, notNull, defaultValue: null, volatile: true } as const;
+const changeColumn = (name: string, what: ChangeField): SinkColumn => {
+  const common = { name, notNull: true, defaultValue: null, volatile: true } as const;
   if (what === 'seq') return { ...common, type: 'INTEGER', affinity: 'INTEGER', alwaysInteger: true };
   if (what === 'ts') return { ...common, ...TYPES.timestamptz, alwaysInteger: false };
   return { ...common, type: 'TEXT', affinity: 'TEXT', alwaysInteger: false };

@@ -67,67 +67,73 @@ export class TransformingSink implements Sink {
 
   async #part(part: readonly SinkChange[]): Promise<SinkChange[]> {
     const images = part.flatMap(imagesOf);
-    const answers = await this.#thread!.ask(images.map(({ question }) => question));
-    for (const [index, answer] of answers.entries()) if (answer.kind === 'failed') throw refused(images[index]!.change, answer.reason);
-    const rows = new Map(images.map((image, index) => [image.values, rowOf(image, { answer: answers[index]!, integers: this.integers })]));
+    const answers = await this.#answers(images);
+    const rows = new Map(images.map(({ values }, index) => [values, answers[index]!]));
     return part.flatMap((change): SinkChange[] => {
       if (change.op === 's' || change.op === 't') return [change];
-      const before = change.before === null ? null : rows.get(change.before)!;
-      const after = change.after === null ? null : rows.get(change.after)!;
+      const before = change.before === null ? null : rows.get(change.before)!.row;
+      const after = change.after === null ? null : rows.get(change.after)!.row;
       return transformedChange(change, { before, after }, this.wants);
     });
   }
+
+  /** For each image its row, or null where it is left out. */
+  async #answers(images: readonly Image[]): Promise<{ readonly row: readonly Value[] | null }[]> {
+    const answers = await this.#thread!.ask(images.map(questionOf));
+    for (const [index, answer] of answers.entries()) if (answer.kind === 'failed') throw images[index]!.refused(answer.reason);
+    return images.map((image, index) => ({ row: rowOf(image, { answer: answers[index]!, integers: this.integers }) }));
+  }
 }
 
+/** A row that the function is asked about. */
 interface Image {
-  readonly change: SinkRowChange;
   readonly table: SinkTable;
   readonly values: readonly Value[];
-  readonly question: Question;
+  readonly op: string;
+  /** What is thrown when the function does not do what it should; `what` it did. */
+  readonly refused: (what: string) => WaggleError;
 }
 
 const imagesOf = (change: SinkChange): Image[] => {
   if (change.op === 's' || change.op === 't') return [];
   const { table, op } = change;
-  return [change.before, change.after]
-    .filter((values) => values !== null)
-    .map((values) => ({
-      change,
-      table,
-      values,
-      question: { table: table.name, op, row: Object.fromEntries(table.columns.map((column, index) => [column.name, shown(values[index] ?? null)])) },
-    }));
+  const refused = (what: string): WaggleError => new RowRefusedError(change, `table ${table.source}: the transform module ${what}`, { hint: HINT });
+  return [change.before, change.after].filter((values) => values !== null).map((values) => ({ table, values, op, refused }));
 };
+
+const HINT = 'Mend the module, or let it give null for rows that the target shall not get; then restart waggle.';
+
+const questionOf = ({ table, values, op }: Image): Question => ({
+  table: table.name,
+  op,
+  row: Object.fromEntries(table.columns.map((column, index) => [column.name, shown(values[index] ?? null)])),
+});
 
 /** INTEGER as the module gets it: a number where a double holds it, whatever the sink asks for. */
 const shown = (value: Value): Value => (typeof value === 'bigint' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
 
 /** Null: left out. */
-const rowOf = (
-  { change, table, values }: Image,
-  { answer, integers }: { answer: Answer; integers: 'number' | 'bigint' },
-): readonly Value[] | null => {
+const rowOf = (image: Image, { answer, integers }: { answer: Answer; integers: 'number' | 'bigint' }): readonly Value[] | null => {
   if (answer.kind !== 'row' || answer.row === null) return null;
+  const { table, values, refused } = image;
   const row = [...values];
   for (const [name, given] of Object.entries(answer.row)) {
     const index = table.columns.findIndex((column) => column.name === name);
     const column = table.columns[index];
-    if (column === undefined) throw refused(change, `gave a column ${name}, which the table does not have (add it with \`columns: add\`)`);
-    if (!isValue(given)) throw refused(change, `gave something for ${name} that is no value of a database`);
+    if (column === undefined) throw refused(`gave a column ${name}, which the table does not have (add it with \`columns: add\`)`);
+    if (!isValue(given)) throw refused(`gave something for ${name} that is no value of a database`);
     if (sameValue(given, shown(row[index]!))) continue;
-    if (table.key.includes(index)) throw refused(change, `changed the key column ${name}`);
-    row[index] = fitted(change, column, { given, integers });
+    if (table.key.includes(index)) throw refused(`changed the key column ${name}`);
+    const value = fitted(column, given, integers);
+    if (value === undefined) throw refused(`gave something for ${name} that is no ${column.kind}`);
+    row[index] = value;
   }
   return row;
 };
 
-/** A value in the form in which the sink gets such columns. */
-const fitted = (change: SinkRowChange, column: SinkColumn, { given, integers }: { given: Value; integers: 'number' | 'bigint' }): Value => {
-  if (column.kind !== undefined) {
-    const value = convert(column.kind === 'timestamp' ? 'timestamptz' : column.kind, given, integers);
-    if (value === undefined) throw refused(change, `gave something for ${column.name} that is no ${column.kind}`);
-    return value;
-  }
+/** A value in the form in which the sink gets such columns; undefined: it has none. */
+const fitted = (column: SinkColumn, given: Value, integers: 'number' | 'bigint'): Value | undefined => {
+  if (column.kind !== undefined) return convert(column.kind === 'timestamp' ? 'timestamptz' : column.kind, given, integers);
   return integers === 'bigint' && column.affinity !== 'REAL' && Number.isSafeInteger(given) ? BigInt(given as number) : given;
 };
 
@@ -146,8 +152,3 @@ const transformedChange = (change: SinkRowChange, { before, after }: Images, wan
 
 const isValue = (value: unknown): value is Value =>
   value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint' || value instanceof Uint8Array;
-
-const refused = (change: SinkRowChange, what: string): WaggleError =>
-  new RowRefusedError(change, `table ${change.table.source}: the transform module ${what}`, {
-    hint: 'Mend the module, or let it give null for rows that the target shall not get; then restart waggle.',
-  });

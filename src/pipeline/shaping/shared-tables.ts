@@ -1,7 +1,8 @@
 /** Two sinks that write one table would undo each other's rows, and none of them could tell. */
-import type { Catalog } from '../../change/table.ts';
+import type { Catalog, Table } from '../../change/table.ts';
 import { WaggleError } from '../../support/errors.ts';
 import { TableMapping, type MappingOptions } from '../mapping.ts';
+import type { SinkTable } from '../sink.ts';
 
 export interface TableWriter {
   readonly name: string;
@@ -17,7 +18,7 @@ export const checkSharedTables = (sinks: readonly TableWriter[], catalog: Catalo
     if (tablesIn === null) continue;
     const shaping = new TableMapping(mapping);
     for (const source of catalog.tables) {
-      const table = shaping.table(source);
+      const table = tableOf(shaping, source);
       if (table === null) continue;
       const place = `${tablesIn}\0${table.name}`;
       const owner = owners.get(place);
@@ -27,5 +28,15 @@ export const checkSharedTables = (sinks: readonly TableWriter[], catalog: Catalo
         });
       owners.set(place, name);
     }
+  }
+};
+
+/** Null also where the mapping contradicts the table: that is the sink's own error, and stops it alone. */
+const tableOf = (shaping: TableMapping, source: Table): SinkTable | null => {
+  try {
+    return shaping.table(source);
+  } catch (error) {
+    if (error instanceof WaggleError) return null;
+    throw error;
   }
 };

@@ -76,6 +76,11 @@ export class CheckpointTable {
     );
   }
 
+  /** Ends the transaction of a batch that was only tried, after the checks that a commit would have made. */
+  async rollback(): Promise<void> {
+    await this.#session.script('SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK');
+  }
+
   #fenced(): WaggleError {
     return new WaggleError('SINK_FENCED', `sink ${this.#sink}: another runner has taken it over`);
   }

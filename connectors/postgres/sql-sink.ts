@@ -4,12 +4,13 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { isDataError, refusedValue, toSinkError } from './errors.ts';
 import { applySchemaChange } from './schema-change.ts';
 import type { Session } from './session.ts';
+import { TableAudit } from './table-audit.ts';
 import { type Statement, TableWriter } from './table-writer.ts';
 import { type Target, TargetTable } from './target-table.ts';
 
@@ -71,9 +72,43 @@ export class SqlSink implements Sink {
     }
   }
 
-  async apply(batch: Batch): Promise<void> {
-    const live = this.#live;
-    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
+  apply(batch: Batch): Promise<void> {
+    return this.#write(batch, async (live) => {
+      await live.checkpoints.commit(batch.checkpoint);
+      live.filling = batch.checkpoint.fill !== null;
+    });
+  }
+
+  rehearse(batch: Batch): Promise<void> {
+    return this.#write(batch, async (live) => {
+      await live.checkpoints.rollback();
+      // They know of tables and columns that are gone again.
+      live.writers.clear();
+    });
+  }
+
+  readonly audit: SinkAudit = {
+    compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    count: (table) => this.#read(table, (audit) => audit.count()),
+    keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
+  };
+
+  async #read<T>(table: SinkTable, work: (audit: TableAudit) => Promise<T>): Promise<T> {
+    const live = this.#open();
+    try {
+      return await work(await TableAudit.open(live.target, table));
+    } catch (error) {
+      throw this.#failed(error, table.name);
+    }
+  }
+
+  #open(): Live {
+    if (this.#live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
+    return this.#live;
+  }
+
+  async #write(batch: Batch, finish: (live: Live) => Promise<void>): Promise<void> {
+    const live = this.#open();
     let place: string | undefined;
     try {
       live.filling ||= batch.checkpoint.fill !== null;
@@ -87,8 +122,7 @@ export class SqlSink implements Sink {
       }
       await this.#settle();
       place = undefined;
-      await live.checkpoints.commit(batch.checkpoint);
-      live.filling = batch.checkpoint.fill !== null;
+      await finish(live);
     } catch (error) {
       const statement = this.#underWay?.statement;
       this.#underWay = null;

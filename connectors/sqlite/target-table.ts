@@ -134,14 +134,14 @@ export const applySchemaChange = (target: Target, change: SinkSchemaChange, mayC
 };
 
 /** Lower-case names of a table's columns; empty: no such table. SQLite's names do not tell case apart. */
-const columnsOf = (target: Target, table: string): Set<string> => {
+export const columnsOf = (target: Target, table: string): Set<string> => {
   const rows = target.database
     .prepare<[string], { name: string }>('SELECT lower(name) AS name FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)')
     .all(table);
   return new Set(rows.map((row) => row.name));
 };
 
-const isOwn = (target: Target, table: string): boolean =>
+export const isOwn = (target: Target, table: string): boolean =>
   target.database.prepare(`SELECT 1 FROM ${TABLE_TABLE} WHERE relation = ? COLLATE NOCASE`).get(table) !== undefined;
 
 const createStatement = (table: SinkTable): string => {
@@ -174,4 +174,4 @@ const hasUniqueIndex = (target: Target, table: SinkTable): boolean => {
   return indexes.some((index) => same(columns.all(index.name).map((row) => row.name ?? '')));
 };
 
-const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;

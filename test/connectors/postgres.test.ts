@@ -6,6 +6,7 @@ import type { Sink } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
@@ -37,6 +38,7 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
   };
 
   conformance(async () => target);
+  auditConformance(async () => target);
 
   let counter = 0;
   const opened = async (options: { url?: string; schema?: string } = {}): Promise<Sink> => {

@@ -6,6 +6,7 @@ import { createSink } from '../../connectors/sqlite/sink.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { SinkTable } from '../../src/pipeline/sink.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
 import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
 
@@ -44,6 +45,7 @@ const target: ConformanceTarget = {
 
 describe('sqlite', () => {
   conformance(async () => target);
+  auditConformance(async () => target);
 
   it('writes WAL mode, the declared types and the same affinities', async () => {
     const table = sinkTable('declared', [

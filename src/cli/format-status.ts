@@ -2,7 +2,7 @@
 import type { KeeperStats } from '../keeper/protocol.ts';
 import type { SinkStatus } from '../pipeline/sink-status.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
-import type { Status } from './status.ts';
+import type { SinkStatusNow, Status } from './status.ts';
 
 export const formatStatus = (status: Status, nowMs: number): string => {
   const daemon = status.running ? `running${status.pid === null ? '' : ` (pid ${status.pid})`}` : 'not running';
@@ -62,13 +62,24 @@ const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
     ...sinks.map((sink) => [sink.name, stateText(sink, running), checkpointText(sink), lagText(sink), errorText(sink, nowMs)]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
+  return [
+    ...rows.map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    ),
+    ...sinks.flatMap((sink) => noteLines(sink, nowMs)),
+  ];
 };
+
+/** What needs a look, a line each. */
+const noteLines = ({ name, deadLetters }: SinkStatusNow, nowMs: number): string[] =>
+  deadLetters === null
+    ? []
+    : [
+        `${name}: ${deadLetters.letters} dead letters, the first ${secondsAgo(deadLetters.sinceMs, nowMs)}; the last: ${deadLetters.reason} (waggle dead-letters list ${name})`,
+      ];
 
 const stateText = ({ state, fill }: SinkStatus, running: boolean): string => {
   // A killed daemon could not say that it closed its sinks.

@@ -51,7 +51,7 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),
 });
 
-const daemonSink = async ({ name, type, target, options, filter, tables, batch, fill }: SinkConfig): Promise<DaemonSink> => {
+const daemonSink = async ({ name, type, target, options, filter, tables, batch, fill, deadLetters }: SinkConfig): Promise<DaemonSink> => {
   const createSink = await CONNECTORS[type]!.load();
-  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill };
+  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill, deadLetters };
 };

@@ -6,6 +6,7 @@ import { isPaused } from '../capture/pause-flag.ts';
 import { readKeeperStatus } from '../keeper/keeper-connection.ts';
 import { type KeeperStatus, LOCK_NAME } from '../keeper/protocol.ts';
 import { LogReader } from '../log/log-reader.ts';
+import { DeadLetterStore, type LetterSummary } from '../pipeline/dead-letter-store.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
 import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -40,7 +41,12 @@ export interface Status {
   readonly keeperRuns: boolean;
   /** Why it tells nothing, if it should. */
   readonly keeperError: string | null;
-  readonly sinks: readonly SinkStatus[];
+  readonly sinks: readonly SinkStatusNow[];
+}
+
+export interface SinkStatusNow extends SinkStatus {
+  /** Rows that the sink refused; null: none. */
+  readonly deadLetters: LetterSummary | null;
 }
 
 export const statusCommand = (): Command =>
@@ -96,6 +102,18 @@ const readStore = (state: string, reader: LogReader): Pick<Status, 'capture' | '
   const path = join(state, 'sinks.db');
   if (!existsSync(path)) return { capture: null, sinks: [] };
   using store = SinkStore.openForReading(path);
-  const sinks = store.list().map((sink) => ({ ...sink, lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()) }));
+  const letters = readLetters(state);
+  const sinks = store.list().map((sink) => ({
+    ...sink,
+    lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()),
+    deadLetters: letters.find((summary) => summary.sink === sink.name) ?? null,
+  }));
   return { capture: store.capture(), sinks };
+};
+
+const readLetters = (state: string): LetterSummary[] => {
+  const path = join(state, 'dead-letters.db');
+  if (!existsSync(path)) return [];
+  using letters = DeadLetterStore.open(path);
+  return letters.summaries();
 };

@@ -79,6 +79,7 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
           mapping: { filters: [], tables: {} },
           batch: { rows: 5000, delayMs: 0 },
           fill: options.snapshot ?? false,
+          deadLetters: null,
         },
       ],
     },

@@ -32,6 +32,8 @@ export interface SinkConfig {
   readonly options: object;
   readonly filter: { readonly include?: readonly string[]; readonly exclude?: readonly string[] };
   readonly tables: Readonly<Record<string, TableOptions>>;
+  /** Null: a refused row stops the sink. */
+  readonly deadLetters: { readonly limit: number } | null;
   readonly batch: { readonly rows: number; readonly delayMs: number };
 }
 

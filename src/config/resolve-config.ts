@@ -64,6 +64,7 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
     options: absolute,
     filter: { ...(include && { include }), ...(exclude && { exclude }) },
     tables: tables as Record<string, TableOptions>,
+    deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
   };
 };

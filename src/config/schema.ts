@@ -30,6 +30,15 @@ export const sinkCommonSchema = z.strictObject({
     .catchall(table)
     .optional()
     .describe('Options by the name of the table in the hive; include and exclude choose which tables the sink gets.'),
+  on_error: z
+    .enum(['dead_letter', 'stop'])
+    .default('dead_letter')
+    .describe('A row that the target refuses: dead_letter keeps it aside (`waggle dead-letters`) and goes on with the others, stop stops the sink.'),
+  dead_letters: z
+    .strictObject({
+      limit: z.int().min(1).default(100).describe('So many dead letters at most: with the next one the sink stops.'),
+    })
+    .prefault({}),
   batch: z
     .strictObject({
       rows: z.int().min(1).max(100_000).default(5000).describe('Changes in a batch at most (a transaction is never split).'),

@@ -13,6 +13,8 @@ import type { HeadNotice } from '../stream/head-notice.ts';
 import { backoffDelayMs } from '../support/backoff.ts';
 import { type Clock, systemClock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
+import type { DeadLetterStore } from './dead-letter-store.ts';
+import { DeadLetters } from './dead-letters.ts';
 import type { FillCursor } from './fill-cursor.ts';
 import { type MappingOptions, TableMapping } from './mapping.ts';
 import type { RowSource } from './row-source.ts';
@@ -40,6 +42,8 @@ export interface SinkRunnerOptions {
   /** Start with the rows that exist. Default true. */
   readonly fill?: boolean;
   readonly store: SinkStore;
+  /** Where rows go that the sink refuses, and how many of them at most; null: the first of them stops the sink. */
+  readonly deadLetters: { readonly store: DeadLetterStore; readonly limit: number } | null;
   /** This sink's own directory under the state directory; made if it is not there. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -132,8 +136,10 @@ export class SinkRunner {
     try {
       mkdirSync(stateDir, { recursive: true, mode: 0o700 });
       reader = LogReader.open(this.#options.logPath);
+      const { deadLetters } = this.#options;
       const session = new SinkSession({
         sink: withKnownErrors(sink),
+        letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
         reader,
         head,
         rows,
@@ -261,6 +267,8 @@ const withKnownErrors = (sink: Sink): Sink => ({
   wants: sink.wants,
   open: (context) => knownErrors(() => sink.open(context)),
   apply: (batch) => knownErrors(() => sink.apply(batch)),
+  ...(sink.rehearse === undefined ? {} : { rehearse: (batch) => knownErrors(() => sink.rehearse!(batch)) }),
+  ...(sink.audit === undefined ? {} : { audit: sink.audit }),
   close: () => sink.close(),
 });
 

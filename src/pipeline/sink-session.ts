@@ -7,18 +7,20 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { Checkpoint } from '../change/change.ts';
+import type { Checkpoint, RowChange } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
 import type { LoggedTransaction } from '../log/logged-transaction.ts';
 import type { LogReader } from '../log/log-reader.ts';
 import type { HeadNotice } from '../stream/head-notice.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
-import { chunkParts, transactionParts } from './batch-parts.ts';
+import { chunkParts, type PartOptions, transactionParts } from './batch-parts.ts';
+import type { DeadLetters } from './dead-letters.ts';
 import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
+import { findRefused, isRefusal } from './isolation.ts';
 import type { TableMapping } from './mapping.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
-import type { Sink, SinkChange, SinkContext } from './sink.ts';
+import { RowRefusedError, type Sink, type SinkChange, type SinkContext } from './sink.ts';
 
 export interface BatchOptions {
   /** Changes after which a batch is sent. A transaction is never divided, so a batch can be larger. */
@@ -41,6 +43,8 @@ export interface SessionOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly observer: SessionObserver;
+  /** Where refused rows go; null: the first of them is the session's error. */
+  readonly letters: DeadLetters | null;
 }
 
 /** Told what happens, for the status. Must not throw. */
@@ -93,6 +97,7 @@ export class SinkSession {
       } else if (!(await this.#streamStep(stop))) {
         break;
       }
+      await this.#retryLetters();
     }
     if (this.#unsaved && !stop.abandon.aborted) await this.#save();
   }
@@ -136,7 +141,7 @@ export class SinkSession {
   }
 
   async #fillStep(cursor: FillCursor, stop: StopSignals): Promise<void> {
-    const { mapping, sink, clock } = this.#options;
+    const { mapping, clock } = this.#options;
     const chunk = await this.#chunk(cursor);
     const fits = chunk !== null && mapping.table(chunk.table) !== null;
     if (!fits || (cursor.after !== null && cursor.generation !== chunk.generation)) {
@@ -156,14 +161,9 @@ export class SinkSession {
     const next = cursorBehind(cursor, chunk);
     if (next !== null && !stop.finish.aborted) this.#readAhead(next);
     const first = cursor.after === null;
-    await this.#send({
-      parts: chunkParts(chunk, {
-        mapping,
-        wants: sink.wants,
-        begin: first,
-        empty: first && cursor.reconcile,
-        timestampUs: clock.now() * 1000,
-      }),
+    if (first) this.#options.letters?.forgetTable(chunk.table.name);
+    await this.#deliver({
+      parts: () => chunkParts(chunk, { ...this.#partOptions(), begin: first, empty: first && cursor.reconcile, timestampUs: clock.now() * 1000 }),
       checkpoint: { ...this.#checkpoint, fill: encodeCursor(next) },
       cursor: next,
       counts: { changes: 0, transactions: 0 },
@@ -204,7 +204,7 @@ export class SinkSession {
   async #streamStep(stop: StopSignals): Promise<boolean> {
     const transactions = await this.#collect(stop);
     if (transactions.length > 0) await this.#apply(transactions);
-    else if (stop.finish.aborted) return false;
+    else if (this.#stopSeq !== null) return false;
     if (this.#unsaved && this.#options.clock.now() - this.#sentAtMs >= UNSAVED_MS) await this.#save();
     return this.#stopSeq === null || this.#checkpoint.seq < this.#stopSeq;
   }
@@ -225,7 +225,7 @@ export class SinkSession {
       const waitMs = transactions.length === 0 ? POLL_MS : batchEndMs() - clock.now();
       if (waitMs <= 0) return transactions;
       await head.waitBehind(seq, { timeoutMs: waitMs, signal: stop.finish });
-      if (transactions.length === 0 && this.#unsaved) return transactions;
+      if (transactions.length === 0) return transactions;
     }
   }
 
@@ -248,15 +248,139 @@ export class SinkSession {
     return seq - this.#checkpoint.seq >= this.#options.batch.rows || bytes >= BATCH_BYTES;
   }
 
+  /** In smaller batches where a row is refused, so that there is less to look through: what stands before it is applied by then. */
   async #apply(transactions: readonly LoggedTransaction[]): Promise<void> {
-    const { mapping, sink } = this.#options;
     const { lastSeq, txid } = transactions.at(-1)!.info;
-    await this.#send({
-      parts: transactionParts(transactions, { mapping, wants: sink.wants }),
+    const batch: Delivery = {
+      parts: () => transactionParts(transactions, this.#partOptions()),
       checkpoint: { ...this.#checkpoint, ...this.#termNow(), seq: lastSeq, txid },
       cursor: this.#cursor,
       counts: { changes: lastSeq - this.#checkpoint.seq, transactions: transactions.length },
+    };
+    if (transactions.length === 1) return this.#deliver(batch);
+    const refusal = await this.#try(batch);
+    if (refusal === null) return undefined;
+    const middle = transactions.length >> 1;
+    await this.#apply(transactions.slice(0, middle));
+    await this.#apply(transactions.slice(middle));
+    return undefined;
+  }
+
+  /** The batch without the rows that the target refuses: they become dead letters, the others are applied together, with the checkpoint. */
+  async #deliver(batch: Delivery): Promise<void> {
+    let passing = 0;
+    for (;;) {
+      const refusal = await this.#try(batch);
+      if (refusal === null) return;
+      const blamed = refusal instanceof RowRefusedError ? { change: refusal.change, error: refusal, passing } : await this.#find(batch, passing);
+      // Nothing that could be left out, or what was refused passes in a rehearsal.
+      if (blamed === null || blamed.change.source.op === 's' || blamed.change.source.op === 't') throw refusal;
+      this.#refuse(blamed.change.source, blamed.error);
+      passing = blamed.passing;
+    }
+  }
+
+  /** Null: applied. A refusal that can be put down to a row is given back, with the sink open again; everything else is thrown. */
+  async #try(batch: Delivery): Promise<WaggleError | null> {
+    const { sink, letters } = this.#options;
+    try {
+      await this.#send({ ...batch, parts: batch.parts() });
+      letters?.applied(this.#checkpoint.seq);
+      return null;
+    } catch (error) {
+      if (letters === null || !isRefusal(error) || !(error instanceof RowRefusedError || sink.rehearse !== undefined)) throw error;
+      await this.#reopen();
+      return error;
+    }
+  }
+
+  #find(batch: Delivery, passing: number): ReturnType<typeof findRefused> {
+    const { sink } = this.#options;
+    const passed = function* (this: SinkSession): Generator<SinkChange[], void, undefined> {
+      for (const part of batch.parts()) yield this.#pass(part);
+    }.bind(this);
+    return findRefused({
+      parts: passed,
+      passing,
+      rehearse: async (parts) => {
+        try {
+          await withOwnErrors(parts[Symbol.iterator](), (guarded) => sink.rehearse!({ parts: guarded, checkpoint: batch.checkpoint }));
+          return null;
+        } catch (error) {
+          if (!isRefusal(error)) throw error;
+          await this.#reopen();
+          return error;
+        }
+      },
     });
+  }
+
+  /** After a throw of the sink. It must still stand where it stood. */
+  async #reopen(): Promise<void> {
+    const { sink, context } = this.#options;
+    await sink.close();
+    const known = await sink.open(context);
+    if (known !== null && (known.logId !== this.#checkpoint.logId || known.seq > this.#checkpoint.seq))
+      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', 'the checkpoint of the sink moved while it was closed');
+  }
+
+  #pass(part: SinkChange[]): SinkChange[] {
+    return this.#options.letters?.pass(part) ?? part;
+  }
+
+  #refuse(change: RowChange, error: WaggleError): void {
+    const { letters, logger } = this.#options;
+    letters!.refuse(change, error);
+    logger.warn(
+      { code: error.code, table: change.table.name, seq: change.seq, reason: error.message },
+      'a row was refused and is kept as a dead letter',
+    );
+  }
+
+  /** What `waggle dead-letters retry` asked for. A letter that is refused again stays, and the later ones of its row with it. */
+  async #retryLetters(): Promise<void> {
+    const { letters, mapping } = this.#options;
+    if (letters === null || this.#cursor !== null || !letters.refresh()) return;
+    const refused = new Set<string>();
+    for (const letter of letters.asked()) {
+      const row = `${letter.table} ${letter.row}`;
+      const error = refused.has(row)
+        ? new WaggleError(letter.error.code, letter.error.message, { hint: letter.error.hint })
+        : await this.#retry(letter.change, mapping);
+      if (error === null) {
+        letters.retried(letter);
+        continue;
+      }
+      refused.add(row);
+      letters.refusedAgain(letter, error);
+    }
+  }
+
+  async #retry(change: RowChange, mapping: TableMapping): Promise<WaggleError | null> {
+    try {
+      const mapped = mapping.change(change);
+      if (mapped === null) return null;
+      await this.#sendParts([[mapped]].values(), this.#standing(), false);
+      return null;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await this.#reopen();
+      return error;
+    }
+  }
+
+  #partOptions(): PartOptions {
+    const { mapping, sink, letters } = this.#options;
+    return {
+      mapping,
+      wants: sink.wants,
+      ...(letters === null ? {} : { refused: (change: RowChange, error: WaggleError) => this.#refuse(change, error) }),
+    };
+  }
+
+  /** Where the sink stands, for what moves no checkpoint. */
+  #standing(): Progress {
+    return { checkpoint: this.#checkpoint, cursor: this.#cursor, counts: { changes: 0, transactions: 0 } };
   }
 
   /** What was read now was proven by the term of now. */
@@ -265,7 +389,7 @@ export class SinkSession {
   }
 
   #save(): Promise<void> {
-    return this.#sendParts(noParts(), { checkpoint: this.#checkpoint, cursor: this.#cursor, counts: { changes: 0, transactions: 0 } });
+    return this.#sendParts(noParts(), this.#standing());
   }
 
   async #send(batch: Progress & { readonly parts: Iterator<SinkChange[], void> }): Promise<void> {
@@ -279,29 +403,14 @@ export class SinkSession {
     await this.#sendParts(chain(first, batch.parts), batch);
   }
 
-  async #sendParts(parts: Iterator<SinkChange[], void>, progress: Progress): Promise<void> {
+  /** `sift` false: rows of dead letters go to the sink, too. */
+  async #sendParts(parts: Iterator<SinkChange[], void>, progress: Progress, sift = true): Promise<void> {
     const { sink, clock } = this.#options;
-    let failed: { readonly error: unknown } | null = null;
-    const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
-      try {
-        for (let part = parts.next(); part.done !== true; part = parts.next()) {
-          yield part.value;
-          await nextTurn();
-        }
-      } catch (error) {
-        // The sink may wrap what it gets: the log's own error is the one to act upon.
-        failed = { error };
-        throw error;
-      }
-    };
     this.#sentAtMs = clock.now();
     // A sink that never waits (an embedded database) must not keep signals, timers and other sinks waiting.
     await nextTurn();
-    try {
-      await sink.apply({ parts: guarded(), checkpoint: progress.checkpoint });
-    } catch (error) {
-      throw (failed as { readonly error: unknown } | null)?.error ?? error;
-    }
+    const sifted = sift ? map(parts, (part) => this.#pass(part)) : parts;
+    await withOwnErrors(sifted, (guarded) => sink.apply({ parts: guarded, checkpoint: progress.checkpoint }));
     this.#unsaved = false;
     this.#moved(progress);
   }
@@ -313,10 +422,40 @@ export class SinkSession {
   }
 }
 
+/** The sink may wrap what its input throws: the log's own error is the one to act upon. */
+const withOwnErrors = async (parts: Iterator<SinkChange[], void>, apply: (guarded: AsyncIterable<SinkChange[]>) => Promise<void>): Promise<void> => {
+  let failed: { readonly error: unknown } | null = null;
+  const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
+    try {
+      for (let part = parts.next(); part.done !== true; part = parts.next()) {
+        yield part.value;
+        await nextTurn();
+      }
+    } catch (error) {
+      failed = { error };
+      throw error;
+    }
+  };
+  try {
+    await apply(guarded());
+  } catch (error) {
+    throw (failed as { readonly error: unknown } | null)?.error ?? error;
+  }
+};
+
+const map = function* (parts: Iterator<SinkChange[], void>, change: (part: SinkChange[]) => SinkChange[]): Generator<SinkChange[], void, undefined> {
+  for (let part = parts.next(); part.done !== true; part = parts.next()) yield change(part.value);
+};
+
 interface Progress {
   readonly checkpoint: Checkpoint;
   readonly cursor: FillCursor | null;
   readonly counts: { readonly changes: number; readonly transactions: number };
+}
+
+/** A batch that can be made again. */
+interface Delivery extends Progress {
+  readonly parts: () => Iterable<SinkChange[]> & Iterator<SinkChange[], void>;
 }
 
 const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {

@@ -80,6 +80,7 @@ describe('a good configuration', () => {
           filter: {},
           tables: { accounts: { to: 'users', columns: { exclude: ['password'], rename: { 'ronin.createdAt': 'created_at' } } } },
           batch: { rows: 5000, delayMs: 50 },
+          deadLetters: { limit: 100 },
         },
         expect.objectContaining({ name: 'copy', type: 'sqlite', options: { file: '/copy.sqlite' }, target: '/copy.sqlite' }),
         expect.objectContaining({ name: 'local', type: 'pglite', options: { dir: '/pg' } }),

@@ -84,6 +84,12 @@ export class TableAudit {
   async keys(after: readonly Value[] | null, limit: number): Promise<Value[][]> {
     if (this.#found.size === 0) return [];
     const columns = this.#keyColumns();
+    const strange = columns.find((column) => !comesBack(column));
+    if (strange !== undefined)
+      throw new WaggleError(
+        'SINK_NOT_READABLE',
+        `${this.#target.label}, table ${this.#table.name}: keys of type ${strange.fullType} cannot be compared with the hive's`,
+      );
     const names = columns.map((column) => column.quoted).join(', ');
     const where =
       after === null ? '' : `WHERE (${names}) > (${columns.map((column, place) => `$${place + 1}::text::${column.fullType}`).join(', ')})`;
@@ -144,6 +150,10 @@ export class TableAudit {
     });
   }
 }
+
+/** Text of such a column is the text that the hive wrote, but for the case of a UUID's letters. */
+const comesBack = ({ kind, type, fullType }: AuditColumn): boolean =>
+  kind === 'other' ? type === 'uuid' : type !== 'real' && (kind !== 'numeric' || type === fullType);
 
 const parameterOf = (value: Value): string | null => {
   if (value === null || typeof value === 'string') return value;

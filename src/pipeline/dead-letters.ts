@@ -77,6 +77,10 @@ export class DeadLetters {
     this.#load();
   }
 
+  isDead(change: RowChange): boolean {
+    return this.#rows.get(change.table.name)?.has(rowIdentity(change)) === true;
+  }
+
   /** Letters that are to be tried again, oldest first. */
   asked(): DeadLetter[] {
     return this.#count === 0 ? [] : this.#options.store.asked(this.#options.sink);

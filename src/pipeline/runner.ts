@@ -22,6 +22,7 @@ import type { Sink } from './sink.ts';
 import { type BatchOptions, SinkSession, type StopSignals } from './sink-session.ts';
 import { type SinkState, sinkLag, type SinkStatus } from './sink-status.ts';
 import type { SinkStore } from './sink-store.ts';
+import { SinkTasks } from './sink-tasks.ts';
 import { StatusWriter } from './status-writer.ts';
 
 export interface SinkRunnerOptions {
@@ -44,6 +45,8 @@ export interface SinkRunnerOptions {
   readonly store: SinkStore;
   /** Where rows go that the sink refuses, and how many of them at most; null: the first of them stops the sink. */
   readonly deadLetters: { readonly store: DeadLetterStore; readonly limit: number } | null;
+  /** How often the target is verified in the background; left out: only when asked. */
+  readonly verifyEveryMs?: number | null;
   /** This sink's own directory under the state directory; made if it is not there. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -136,9 +139,11 @@ export class SinkRunner {
     try {
       mkdirSync(stateDir, { recursive: true, mode: 0o700 });
       reader = LogReader.open(this.#options.logPath);
-      const { deadLetters } = this.#options;
+      const { deadLetters, store, verifyEveryMs } = this.#options;
       const session = new SinkSession({
         sink: withKnownErrors(sink),
+        tasks: new SinkTasks({ store, sink: name, verifyEveryMs: verifyEveryMs ?? null, clock: this.#clock }),
+        mappingSpec: this.#options.mapping,
         letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
         reader,
         head,

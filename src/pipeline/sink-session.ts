@@ -14,13 +14,18 @@ import type { LogReader } from '../log/log-reader.ts';
 import type { HeadNotice } from '../stream/head-notice.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
+import { nearestName } from '../support/nearest-name.ts';
+import { Audit, type AuditHost, differencesOf } from './audit.ts';
 import { chunkParts, type PartOptions, transactionParts } from './batch-parts.ts';
 import type { DeadLetters } from './dead-letters.ts';
-import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
+import { beginFill, decodeCursor, encodeCursor, fillAgain, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
 import { findRefused, isRefusal } from './isolation.ts';
 import type { TableMapping } from './mapping.ts';
+import { mappingChanges, type MappingSpec } from './mapping-changes.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
-import { RowRefusedError, type Sink, type SinkChange, type SinkContext } from './sink.ts';
+import { RowRefusedError, type Sink, type SinkAudit, type SinkChange, type SinkContext } from './sink.ts';
+import type { SinkTask } from './sink-store.ts';
+import type { SinkTasks } from './sink-tasks.ts';
 
 export interface BatchOptions {
   /** Changes after which a batch is sent. A transaction is never divided, so a batch can be larger. */
@@ -45,6 +50,10 @@ export interface SessionOptions {
   readonly observer: SessionObserver;
   /** Where refused rows go; null: the first of them is the session's error. */
   readonly letters: DeadLetters | null;
+  /** Null: nothing is asked of the sink but to follow. */
+  readonly tasks: SinkTasks | null;
+  /** What the mapping was made of: tables whose part of it changed are read anew. */
+  readonly mappingSpec: MappingSpec;
 }
 
 /** Told what happens, for the status. Must not throw. */
@@ -67,6 +76,8 @@ const CHUNK_BYTES = 1024 * 1024;
 /** How long a checkpoint that moved over nothing for this sink may stay unsaved. */
 const UNSAVED_MS = 5000;
 const CAPTURE_POLL_MS = 50;
+/** A slow task rests so many times as long as it worked. */
+const SLOW_PAUSE = 9;
 
 export class SinkSession {
   readonly #options: SessionOptions;
@@ -78,6 +89,8 @@ export class SinkSession {
   #stopSeq: number | null = null;
   /** The chunk behind the one that is being applied. */
   #ahead: { readonly cursor: FillCursor; readonly chunk: Promise<RowChunk | null> } | null = null;
+
+  #running: { readonly task: SinkTask; readonly audit: Audit; pausedUntilMs: number } | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -94,6 +107,8 @@ export class SinkSession {
     while (!stop.abandon.aborted) {
       if (this.#cursor !== null && !stop.finish.aborted) {
         await this.#fillStep(this.#cursor, stop);
+      } else if (!stop.finish.aborted && (await this.#taskStep(stop))) {
+        // The stream came along with it.
       } else if (!(await this.#streamStep(stop))) {
         break;
       }
@@ -120,6 +135,7 @@ export class SinkSession {
     if (known !== null && match === 'exact') {
       this.#checkpoint = known;
       this.#cursor = fill ? decodeCursor(known.fill) : null;
+      if (fill) await this.#followMapping(catalog);
       return;
     }
     if (known !== null) {
@@ -136,8 +152,119 @@ export class SinkSession {
     const names = (catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
     this.#cursor = fill ? beginFill(names, reconcile) : null;
     this.#checkpoint = { logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(this.#cursor) };
+    this.#options.tasks?.saveMapping(JSON.stringify(this.#options.mappingSpec));
     // Saved at once: a kill before the first batch must not lose what comes between.
     if (this.#cursor === null) await this.#save();
+  }
+
+  /** Tables that the sink did not get before are filled; those that it gets in another form now are compared and mended, or filled where that cannot be. */
+  async #followMapping(catalog: Catalog): Promise<void> {
+    const { tasks, mappingSpec, sink, logger } = this.#options;
+    const spec = JSON.stringify(mappingSpec);
+    const before = tasks?.mapping() ?? null;
+    if (tasks === null || before === spec) return;
+    if (before !== null) {
+      const { added, changed } = mappingChanges(before, mappingSpec, catalog);
+      const refilled = sink.audit === undefined ? [...added, ...changed] : added;
+      if (refilled.length > 0) await this.#fillAgain(refilled);
+      if (sink.audit !== undefined && changed.length > 0) tasks.askResync(changed);
+      if (added.length + changed.length > 0) logger.info({ added, changed }, 'the configuration of these tables changed: they are read anew');
+    }
+    tasks.saveMapping(spec);
+  }
+
+  async #fillAgain(tables: readonly string[]): Promise<void> {
+    this.#moveCursor(fillAgain(this.#cursor, tables));
+    await this.#save();
+  }
+
+  /** A step of what was asked for. False: nothing to do now. */
+  async #taskStep(stop: StopSignals): Promise<boolean> {
+    const { tasks, clock, logger } = this.#options;
+    if (tasks === null) return false;
+    if (this.#running === null) {
+      const task = tasks.next();
+      if (task === null) return false;
+      await this.#beginTask(task, tasks, stop);
+      return true;
+    }
+    const { task, audit } = this.#running;
+    if (clock.now() < this.#running.pausedUntilMs) return false;
+    const beganMs = clock.now();
+    try {
+      const finished = await audit.step();
+      this.#running.pausedUntilMs = task.slow ? clock.now() + SLOW_PAUSE * (clock.now() - beganMs) : 0;
+      tasks.progress(task, audit.result);
+      if (!finished) return true;
+    } catch (error) {
+      this.#running = null;
+      // The sink itself failed while it was mended or caught up: that is for the runner. The target could not be read: that is for whoever asked.
+      if (!(error instanceof AuditError)) throw error;
+      tasks.failed(task, error.reason);
+      logger.warn({ code: error.reason.code, reason: error.reason.message, task: task.kind }, 'the target cannot be compared');
+      await this.#reopen();
+      return true;
+    }
+    this.#running = null;
+    tasks.done(task, audit.result);
+    const differences = differencesOf(audit.result);
+    logger[differences > 0 ? 'warn' : 'info'](
+      { task: task.kind, differences, first: audit.result.first },
+      task.kind === 'resync' ? 'the target was compared and mended' : 'the target was compared',
+    );
+    return true;
+  }
+
+  async #beginTask(asked: SinkTask, tasks: SinkTasks, stop: StopSignals): Promise<void> {
+    const { sink, rows, reader, mapping } = this.#options;
+    const wasRunning = asked.state === 'running';
+    const names = (reader.info().catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
+    const unknown = asked.tables?.find((name) => !names.includes(name));
+    const task = tasks.begin(asked);
+    if (unknown !== undefined) {
+      const nearest = nearestName(unknown, names);
+      const hint = nearest === null ? {} : { hint: `Did you mean ${nearest}?` };
+      tasks.failed(task, new WaggleError('NOT_FOUND', `the sink gets no table ${unknown}`, hint));
+    } else if (sink.audit !== undefined && rows !== null) {
+      this.#running = {
+        task,
+        audit: new Audit(this.#auditHost(sink.audit, rows, stop), asked.tables ?? names, task.kind === 'resync'),
+        pausedUntilMs: 0,
+      };
+    } else if (task.kind === 'verify' || rows === null) {
+      tasks.failed(task, new WaggleError('SINK_NOT_READABLE', 'the target of this sink cannot be read back'));
+    } else if (wasRunning) {
+      // Its fill is in the checkpoint, and has come to its end.
+      tasks.done(task, null);
+    } else {
+      await this.#fillAgain(asked.tables ?? names);
+    }
+  }
+
+  #auditHost(target: SinkAudit, rows: RowSource, stop: StopSignals): AuditHost {
+    const { mapping, letters, clock } = this.#options;
+    return {
+      rows,
+      target: {
+        compare: (table, values) => readTarget(() => target.compare(table, values)),
+        count: (table) => readTarget(() => target.count(table)),
+        keys: (table, after, limit) => readTarget(() => target.keys(table, after, limit)),
+      },
+      mapping,
+      reach: async (asOf) => {
+        if (asOf.seq < this.#checkpoint.seq) {
+          await clock.sleep(CAPTURE_POLL_MS, stop.finish);
+          return false;
+        }
+        await this.#applyUpTo(asOf.seq, stop);
+        return this.#checkpoint.seq === asOf.seq && this.#checkpoint.txid === asOf.txid;
+      },
+      catchUp: () => this.#applyUpTo(this.#options.reader.head().seq, stop),
+      mend: (changes) => this.#deliver({ ...this.#standing(), parts: () => [[...changes]].values() }),
+      fillChanges: (chunk, fillRows, begin) =>
+        [...chunkParts({ ...chunk, rows: fillRows }, { ...this.#partOptions(), begin, empty: false, timestampUs: clock.now() * 1000 })].flat(),
+      isDeadLetter: ({ source }) => letters !== null && source.op !== 's' && source.op !== 't' && letters.isDead(source),
+    };
   }
 
   async #fillStep(cursor: FillCursor, stop: StopSignals): Promise<void> {
@@ -325,6 +452,7 @@ export class SinkSession {
   }
 
   #pass(part: SinkChange[]): SinkChange[] {
+    this.#running?.audit.streamed(part);
     return this.#options.letters?.pass(part) ?? part;
   }
 
@@ -452,6 +580,25 @@ interface Progress {
   readonly cursor: FillCursor | null;
   readonly counts: { readonly changes: number; readonly transactions: number };
 }
+
+/** What the target said when it was to be read. SINK_NOT_READABLE is the audit's own business. */
+class AuditError extends Error {
+  readonly reason: WaggleError;
+
+  constructor(reason: WaggleError) {
+    super(reason.message, { cause: reason });
+    this.reason = reason;
+  }
+}
+
+const readTarget = async <T>(read: () => Promise<T>): Promise<T> => {
+  try {
+    return await read();
+  } catch (error) {
+    const reason = error instanceof WaggleError ? error : new WaggleError('SINK_FAILED', String(error), { cause: error });
+    throw reason.code === 'SINK_NOT_READABLE' ? reason : new AuditError(reason);
+  }
+};
 
 /** A batch that can be made again. */
 interface Delivery extends Progress {

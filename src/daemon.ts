@@ -30,6 +30,8 @@ export interface DaemonSink {
   readonly fill: boolean;
   /** Null: a refused row stops the sink. */
   readonly deadLetters: { readonly limit: number } | null;
+  /** Null: the target is compared only when somebody asks. */
+  readonly verifyEveryMs: number | null;
 }
 
 export interface DaemonOptions extends CaptureOptions {
@@ -197,6 +199,7 @@ const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters,
     fill: entry.fill,
     store,
     deadLetters: entry.deadLetters === null ? null : { store: letters, limit: entry.deadLetters.limit },
+    verifyEveryMs: entry.verifyEveryMs,
     stateDir,
     logger: log,
   });

@@ -1,5 +1,6 @@
 /** The status for people. */
 import type { KeeperStats } from '../keeper/protocol.ts';
+import { differencesOf } from '../pipeline/audit.ts';
 import type { SinkStatus } from '../pipeline/sink-status.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
 import type { SinkStatusNow, Status } from './status.ts';
@@ -74,12 +75,26 @@ const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
 };
 
 /** What needs a look, a line each. */
-const noteLines = ({ name, deadLetters }: SinkStatusNow, nowMs: number): string[] =>
-  deadLetters === null
-    ? []
-    : [
-        `${name}: ${deadLetters.letters} dead letters, the first ${secondsAgo(deadLetters.sinceMs, nowMs)}; the last: ${deadLetters.reason} (waggle dead-letters list ${name})`,
-      ];
+const noteLines = ({ name, deadLetters, verification }: SinkStatusNow, nowMs: number): string[] => {
+  const notes: string[] = [];
+  if (deadLetters !== null) {
+    const { letters, sinceMs, reason } = deadLetters;
+    notes.push(
+      `${letters} dead ${letters === 1 ? 'letter' : 'letters'}, the first ${timeAgo(sinceMs, nowMs)}: ${reason} (waggle dead-letters list ${name})`,
+    );
+  }
+  if (verification !== null) notes.push(verificationText(verification, nowMs));
+  return notes.map((note) => `${name}: ${note}`);
+};
+
+const verificationText = ({ state, result, error, updatedAtMs }: NonNullable<SinkStatusNow['verification']>, nowMs: number): string => {
+  const when = timeAgo(updatedAtMs, nowMs);
+  if (state === 'failed') return `could not be verified, ${when}: ${error?.message ?? ''} [${error?.code ?? ''}]`;
+  const rows = result?.tables.reduce((sum, table) => sum + table.rows, 0) ?? 0;
+  if (state !== 'done') return `being verified, ${rows} rows so far`;
+  const differences = result === null ? 0 : differencesOf(result);
+  return `verified ${when}: ${rows} rows, ${differences === 0 ? 'no difference' : `${differences} differences (waggle verify, waggle resync)`}`;
+};
 
 const stateText = ({ state, fill }: SinkStatus, running: boolean): string => {
   // A killed daemon could not say that it closed its sinks.
@@ -96,5 +111,7 @@ const lagText = ({ lag }: SinkStatus): string => {
 
 const errorText = ({ error }: SinkStatus, nowMs: number): string =>
   error === null ? '-' : `${error.message} [${error.code}], ${secondsAgo(error.atMs, nowMs)}`;
+
+const timeAgo = (atMs: number, nowMs: number): string => `${formatDuration(Math.max(0, nowMs - atMs))} ago`;
 
 const secondsAgo = (atMs: number, nowMs: number): string => `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;

@@ -8,6 +8,7 @@ import { reportError } from './report-error.ts';
 import { initCommand } from './init.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { runCommand } from './run.ts';
+import { resyncCommand, verifyCommand } from './sink-task.ts';
 import { statusCommand } from './status.ts';
 import { stopCommand } from './stop.ts';
 import { tailCommand } from './tail.ts';
@@ -19,6 +20,7 @@ Examples:
   $ waggle init && waggle run                              write waggle.yaml, then start the daemon
   $ waggle status                                          what the daemon has done, whether it runs or not
   $ waggle stop --all                                      end the daemon, and the keeper that outlives it
+  $ waggle verify reporting                                compare every row of a sink with the database
   $ waggle dead-letters list                               rows that a sink refused, and why
   $ waggle doctor app.sqlite                               what would hinder capture, and the mend
 
@@ -40,6 +42,8 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     statusCommand(),
     pauseCommand(),
     resumeCommand(),
+    verifyCommand(),
+    resyncCommand(),
     deadLettersCommand(),
     doctorCommand(),
   ])

@@ -36,7 +36,8 @@ const run = async (options: RunOptions): Promise<void> => {
   await runDaemon(await daemonOptions(config, hive.path), { logger, signal });
 };
 
-const daemonOptions = async (config: Config, hive: string): Promise<DaemonOptions> => ({
+/** Loads the connectors of the sinks that are enabled. */
+export const daemonOptions = async (config: Config, hive: string): Promise<DaemonOptions> => ({
   hive,
   name: config.name,
   stateDir: config.state,
@@ -51,7 +52,18 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),
 });
 
-const daemonSink = async ({ name, type, target, options, filter, tables, batch, fill, deadLetters }: SinkConfig): Promise<DaemonSink> => {
+const daemonSink = async ({
+  name,
+  type,
+  target,
+  options,
+  filter,
+  tables,
+  batch,
+  fill,
+  deadLetters,
+  verifyEveryMs,
+}: SinkConfig): Promise<DaemonSink> => {
   const createSink = await CONNECTORS[type]!.load();
-  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill, deadLetters };
+  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill, deadLetters, verifyEveryMs };
 };

@@ -8,7 +8,7 @@ import { type KeeperStatus, LOCK_NAME } from '../keeper/protocol.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { DeadLetterStore, type LetterSummary } from '../pipeline/dead-letter-store.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
-import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
+import { type CaptureStatus, SinkStore, type SinkTask } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
 import { FileLock } from '../support/file-lock.ts';
 import { StateLock } from '../support/state-lock.ts';
@@ -47,6 +47,8 @@ export interface Status {
 export interface SinkStatusNow extends SinkStatus {
   /** Rows that the sink refused; null: none. */
   readonly deadLetters: LetterSummary | null;
+  /** The last verification, finished or not; null: none yet. */
+  readonly verification: SinkTask | null;
 }
 
 export const statusCommand = (): Command =>
@@ -107,6 +109,7 @@ const readStore = (state: string, reader: LogReader): Pick<Status, 'capture' | '
     ...sink,
     lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()),
     deadLetters: letters.find((summary) => summary.sink === sink.name) ?? null,
+    verification: store.lastVerification(sink.name),
   }));
   return { capture: store.capture(), sinks };
 };

@@ -80,6 +80,7 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
           batch: { rows: 5000, delayMs: 0 },
           fill: options.snapshot ?? false,
           deadLetters: null,
+          verifyEveryMs: null,
         },
       ],
     },

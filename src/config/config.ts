@@ -34,6 +34,8 @@ export interface SinkConfig {
   readonly tables: Readonly<Record<string, TableOptions>>;
   /** Null: a refused row stops the sink. */
   readonly deadLetters: { readonly limit: number } | null;
+  /** Null: the target is compared only when somebody asks. */
+  readonly verifyEveryMs: number | null;
   readonly batch: { readonly rows: number; readonly delayMs: number };
 }
 

@@ -65,6 +65,7 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
     filter: { ...(include && { include }), ...(exclude && { exclude }) },
     tables: tables as Record<string, TableOptions>,
     deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
+    verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
   };
 };

@@ -39,6 +39,11 @@ export const sinkCommonSchema = z.strictObject({
       limit: z.int().min(1).default(100).describe('So many dead letters at most: with the next one the sink stops.'),
     })
     .prefault({}),
+  verify: z
+    .strictObject({
+      every: duration().describe('How often the target is compared with the hive in the background; the result stands in `waggle status`.'),
+    })
+    .optional(),
   batch: z
     .strictObject({
       rows: z.int().min(1).max(100_000).default(5000).describe('Changes in a batch at most (a transaction is never split).'),

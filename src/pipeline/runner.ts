@@ -45,8 +45,8 @@ export interface SinkRunnerOptions {
   readonly store: SinkStore;
   /** Where rows go that the sink refuses, and how many of them at most; null: the first of them stops the sink. */
   readonly deadLetters: { readonly store: DeadLetterStore; readonly limit: number } | null;
-  /** How often the target is verified in the background; left out: only when asked. */
-  readonly verifyEveryMs?: number | null;
+  /** How often the target is verified in the background; null: only when asked. */
+  readonly verifyEveryMs: number | null;
   /** This sink's own directory under the state directory; made if it is not there. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -142,7 +142,7 @@ export class SinkRunner {
       const { deadLetters, store, verifyEveryMs } = this.#options;
       const session = new SinkSession({
         sink: withKnownErrors(sink),
-        tasks: new SinkTasks({ store, sink: name, verifyEveryMs: verifyEveryMs ?? null, clock: this.#clock }),
+        tasks: new SinkTasks({ store, sink: name, verifyEveryMs, clock: this.#clock }),
         mappingSpec: this.#options.mapping,
         letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
         reader,

@@ -257,7 +257,9 @@ export class SinkSession {
           return false;
         }
         await this.#applyUpTo(asOf.seq, stop);
-        return this.#checkpoint.seq === asOf.seq && this.#checkpoint.txid === asOf.txid;
+        if (stop.abandon.aborted) return false;
+        this.#checkReached(asOf);
+        return true;
       },
       catchUp: () => this.#applyUpTo(this.#options.reader.head().seq, stop),
       mend: (changes) => this.#deliver({ ...this.#standing(), parts: () => [[...changes]].values() }),
@@ -282,9 +284,7 @@ export class SinkSession {
     }
     await this.#applyUpTo(chunk.asOf.seq, stop);
     if (stop.abandon.aborted) return;
-    if (this.#checkpoint.seq !== chunk.asOf.seq || this.#checkpoint.txid !== chunk.asOf.txid) {
-      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `the mirror was read at ${chunk.asOf.seq}, which is not in the log`);
-    }
+    this.#checkReached(chunk.asOf);
     const next = cursorBehind(cursor, chunk);
     if (next !== null && !stop.finish.aborted) this.#readAhead(next);
     const first = cursor.after === null;
@@ -295,6 +295,11 @@ export class SinkSession {
       cursor: next,
       counts: { changes: 0, transactions: 0 },
     });
+  }
+
+  #checkReached({ seq, txid }: RowChunk['asOf']): void {
+    if (this.#checkpoint.seq !== seq || this.#checkpoint.txid !== txid)
+      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `the mirror was read at ${seq}, which is not in the log`);
   }
 
   #chunk(cursor: FillCursor): Promise<RowChunk | null> {

@@ -81,6 +81,7 @@ describe('a good configuration', () => {
           tables: { accounts: { to: 'users', columns: { exclude: ['password'], rename: { 'ronin.createdAt': 'created_at' } } } },
           batch: { rows: 5000, delayMs: 50 },
           deadLetters: { limit: 100 },
+          verifyEveryMs: null,
         },
         expect.objectContaining({ name: 'copy', type: 'sqlite', options: { file: '/copy.sqlite' }, target: '/copy.sqlite' }),
         expect.objectContaining({ name: 'local', type: 'pglite', options: { dir: '/pg' } }),

@@ -125,6 +125,14 @@ export class LoggedDatabase implements Disposable {
     this.append([this.transaction(writer)]);
   }
 
+  /** One transaction with one new row. */
+  insertItem(): void {
+    const rowid = this.db.prepare<[], number>("INSERT INTO items VALUES (NULL, 'new', 1) RETURNING id").pluck().get()!;
+    const writer = new ChangeWriter();
+    this.#write(writer, { table: 0, rowid: BigInt(rowid), before: null });
+    this.append([this.transaction(writer)]);
+  }
+
   /** The row changed from `before` to what the database holds now. A key that came back with the row is an update. */
   #write(writer: ChangeWriter, change: { table: number; rowid: bigint; before: Value[] | null }): void {
     const { table, before } = change;

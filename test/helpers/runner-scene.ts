@@ -34,6 +34,7 @@ export class RunnerScene implements Disposable {
       batch: { rows: 20, delayMs: 50 },
       store: this.store,
       deadLetters: null,
+      verifyEveryMs: null,
       stateDir: join(this.#directory.path, 'sink'),
       logger: pino({ level: 'silent' }),
       clock: this.clock,

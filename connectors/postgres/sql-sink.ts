@@ -52,9 +52,11 @@ export class SqlSink implements Sink {
     let session: Session | null = null;
     try {
       session = await connect(context);
+      // Whatever joins here joins some thousand rows to a table by its key: one look into the index a row, never a reading of the whole table.
       const [settings] = await session.script(
         `SET standard_conforming_strings = on; SET extra_float_digits = 3; SET client_min_messages = warning;
          SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+         SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
          SELECT current_schema()::text AS schema, current_setting('server_version_num') AS version`,
       );
       const schema = this.#options.schema ?? settings?.['schema'];

@@ -52,7 +52,7 @@ const ofDaemon = async (state: string, request: Request): Promise<SinkTask> => {
   using store = SinkStore.open(join(state, 'sinks.db'));
   const names = store.list().map(({ name }) => name);
   if (!names.includes(request.sink)) throw unknownSink(request.sink, names);
-  return finished(store, store.ask(request, Date.now()), () => {
+  return await finished(store, store.ask(request, Date.now()), () => {
     if (StateLock.holder(state) !== null) return;
     throw new WaggleError('STATE_IN_USE', 'the daemon ended meanwhile', {
       hint: `Start it again: it goes on with this (${request.kind}) by itself.`,

@@ -7,6 +7,7 @@
  *
  * What is mended is written as a first fill writes it, at the sink's checkpoint. Rows of dead letters are counted apart and left alone.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Row } from '../change/row.ts';
 import type { RowPlace, Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -14,7 +15,7 @@ import { placeOfRow } from './fill-cursor.ts';
 import { KeyFilter } from './key-filter.ts';
 import type { TableMapping } from './mapping.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
-import type { SinkAudit, SinkChange, SinkRowChange, SinkTable } from './sink.ts';
+import type { RowDifferences, SinkAudit, SinkChange, SinkRowChange, SinkTable } from './sink.ts';
 
 /** What an audit needs of the session that it runs in. */
 export interface AuditHost {
@@ -59,7 +60,8 @@ export interface AuditResult {
   readonly first: readonly AuditDifference[];
 }
 
-const CHUNK_BYTES = 1024 * 1024;
+/** The stream waits for so much to be compared. */
+const CHUNK_BYTES = 2 * 1024 * 1024;
 /** Rows in a question to the target. */
 const COMPARE_ROWS = 5000;
 const KEYS = 10_000;
@@ -132,17 +134,32 @@ export class Audit {
       run.ahead = rows.readRows(run.name, run.after, CHUNK_BYTES);
       run.ahead.catch(() => {}); // Seen when it is awaited, if it ever is.
     }
-    for (let from = 0; from < chunk.rows.length; from += COMPARE_ROWS)
-      await this.#compare(run, table, { chunk, rows: chunk.rows.slice(from, from + COMPARE_ROWS) });
+    // The target compares while the next rows are made ready.
+    let comparing: Promise<Compared> | null = null;
+    for (let from = 0; from < chunk.rows.length; from += COMPARE_ROWS) {
+      const changes = this.#changesOf(run, chunk, chunk.rows.slice(from, from + COMPARE_ROWS));
+      if (comparing !== null) await this.#take(run, await comparing);
+      comparing = this.#compare(table, changes);
+      comparing.catch(() => {}); // Seen when it is awaited.
+      await nextTurn();
+    }
+    if (comparing !== null) await this.#take(run, await comparing);
     return false;
   }
 
-  async #compare(run: TableRun, table: SinkTable, { chunk, rows }: { chunk: RowChunk; rows: readonly Row[] }): Promise<void> {
+  async #compare(table: SinkTable, changes: readonly SinkRowChange[]): Promise<Compared> {
+    const values = changes.map((change) => change.after!);
+    return { changes, ...(await this.#host.target.compare(table, values)) };
+  }
+
+  #changesOf(run: TableRun, chunk: RowChunk, rows: readonly Row[]): SinkRowChange[] {
     const changes = this.#host.fillChanges(chunk, rows, false).filter((change) => change.op !== 's' && change.op !== 't');
     for (const { key } of changes) run.seen!.add(key);
     run.rows += changes.length;
-    const values = changes.map((change) => change.after!);
-    const { missing, changed } = await this.#host.target.compare(table, values);
+    return changes;
+  }
+
+  async #take(run: TableRun, { changes, missing, changed }: Compared): Promise<void> {
     const wrong = [
       ...missing.map((index) => ['missing', changes[index]!] as const),
       ...changed.map((index) => ['changed', changes[index]!] as const),
@@ -190,6 +207,11 @@ export class Audit {
     const columns = run.table!.key.map((index) => run.table!.columns[index]!.name);
     this.#first.push({ table: run.name, kind, key: Object.fromEntries(columns.map((column, place) => [column, shown(key[place] ?? null)])) });
   }
+}
+
+/** What the target said of these rows. */
+interface Compared extends RowDifferences {
+  readonly changes: readonly SinkRowChange[];
 }
 
 /** How far a table is. */

@@ -144,7 +144,8 @@ const benchMemory = async (): Promise<void> => {
 
 const benchSinks = (): void => {
   say('\n## Log → database, beside a plain load of the same rows\n');
-  execFileSync(process.execPath, [fileURLToPath(new URL('./postgres-sink.ts', import.meta.url))], { stdio: 'inherit' });
+  for (const script of ['./postgres-sink.ts', './sink-latency.ts'])
+    execFileSync(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], { stdio: 'inherit' });
 };
 
 const busy = loadavg()[0]!;

@@ -2,7 +2,7 @@
 import type Database from 'better-sqlite3';
 import type { Logger } from 'pino';
 import type { Value } from '../../src/change/table.ts';
-import type { SinkColumn, SinkRowChange, SinkSchemaChange, SinkTable } from '../../src/pipeline/sink.ts';
+import { RowRefusedError, type SinkColumn, type SinkRowChange, type SinkSchemaChange, type SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
@@ -84,7 +84,7 @@ export class TargetTable {
       this.#delete.run(...change.key);
       return;
     }
-    for (const index of this.table.key) if (change.after[index] === null) throw this.#nullKey(index);
+    for (const index of this.table.key) if (change.after[index] === null) throw this.#nullKey(change, index);
     this.#gathered.push(change.after);
     if (this.#gathered.length < this.#rowsPerStatement) return;
     this.#upsertMany.run(this.#gathered.flat());
@@ -102,9 +102,9 @@ export class TargetTable {
   }
 
   // SQLite's own PRIMARY KEY takes any number of NULLs. Nothing could then tell these rows apart when they change.
-  #nullKey(index: number): WaggleError {
-    return new WaggleError(
-      'SINK_ROW_REFUSED',
+  #nullKey(change: SinkRowChange, index: number): WaggleError {
+    return new RowRefusedError(
+      change,
       `sqlite ${this.#target.file}, table ${this.table.name}, column ${this.table.columns[index]!.name}: a key is NULL, so the row cannot be told from others`,
     );
   }

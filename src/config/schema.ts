@@ -47,7 +47,7 @@ export const sinkCommonSchema = z.strictObject({
   batch: z
     .strictObject({
       rows: z.int().min(1).max(100_000).default(5000).describe('Changes in a batch at most (a transaction is never split).'),
-      delay: duration().default('50ms').describe('How long a batch waits for more changes.'),
+      delay: duration().default('5ms').describe('Least time between two batches that are not full.'),
     })
     .prefault({}),
 });

@@ -38,7 +38,7 @@ export interface SinkRunnerOptions {
   readonly rows: RowSource | null;
   /** Which tables and columns, under which names. `integers` and `wants` come from the sink. */
   readonly mapping: Pick<MappingOptions, 'filters' | 'tables'>;
-  /** Default: 5000 rows, 50 ms. */
+  /** Default: 5000 rows, 5 ms. */
   readonly batch?: Partial<BatchOptions>;
   /** Start with the rows that exist. Default true. */
   readonly fill?: boolean;
@@ -55,7 +55,7 @@ export interface SinkRunnerOptions {
   readonly drainMs?: number;
 }
 
-export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 50 };
+export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 5 };
 const DRAIN_MS = 5000;
 /** How long a call into the sink is waited for after it was told to give up. */
 const GIVE_UP_MS = 1000;

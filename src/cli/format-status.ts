@@ -99,7 +99,12 @@ const verificationText = ({ state, result, error, updatedAtMs }: NonNullable<Sin
 const stateText = ({ state, fill }: SinkStatus, running: boolean): string => {
   // A killed daemon could not say that it closed its sinks.
   if (!running) return state === 'stopped' ? 'stopped' : 'closed';
-  return state === 'filling' && fill !== null ? `filling ${fill.table} (${fill.tablesDone}/${fill.tablesTotal} tables, ${fill.rows} rows)` : state;
+  return state === 'filling' && fill !== null ? fillText(fill) : state;
+};
+
+export const fillText = ({ table, tablesDone, tablesTotal, rows, share, rowsPerSecond, secondsLeft }: NonNullable<SinkStatus['fill']>): string => {
+  const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1000)} left`;
+  return `filling ${table} ${Math.floor(share * 100)} % (${tablesDone}/${tablesTotal} tables, ${rows} rows, ${rowsPerSecond} rows/s${left})`;
 };
 
 const checkpointText = ({ checkpoint }: SinkStatus): string => (checkpoint === null ? 'none' : `seq ${checkpoint.seq}`);

@@ -15,6 +15,7 @@ import { type Clock, systemClock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { DeadLetterStore } from './dead-letter-store.ts';
 import { DeadLetters } from './dead-letters.ts';
+import { FillRate } from './fill-rate.ts';
 import type { FillCursor } from './fill-cursor.ts';
 import { type MappingOptions, TableMapping } from './mapping.ts';
 import type { RowSource } from './row-source.ts';
@@ -57,6 +58,7 @@ export interface SinkRunnerOptions {
 
 export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 5 };
 const DRAIN_MS = 5000;
+const TELL_FILL_MS = 5000;
 /** How long a call into the sink is waited for after it was told to give up. */
 const GIVE_UP_MS = 1000;
 
@@ -67,6 +69,7 @@ export class SinkRunner {
   readonly #status: StatusWriter;
   #resumed = new AbortController();
   #failures = 0;
+  #rate = new FillRate();
 
   /** Throws CONFIG_INVALID where the mapping contradicts itself only when it meets the table. */
   constructor(options: SinkRunnerOptions) {
@@ -213,17 +216,19 @@ export class SinkRunner {
   }
 
   #opened(checkpoint: Checkpoint, cursor: FillCursor | null): void {
-    this.#status.update({ state: stateOf(cursor), checkpoint, fill: fillOf(cursor) });
+    this.#rate = new FillRate();
+    this.#status.update({ state: stateOf(cursor), checkpoint, fill: this.#rate.of(cursor, this.#clock.now()) });
   }
 
   #applied(progress: { checkpoint: Checkpoint; fill: FillCursor | null; changes: number; transactions: number }): void {
-    const { applied } = this.status;
+    const { applied, fill: before } = this.status;
     this.#failures = 0;
+    this.#tellFill(before, progress.fill);
     this.#status.update({
       state: stateOf(progress.fill),
       error: null,
       checkpoint: progress.checkpoint,
-      fill: fillOf(progress.fill),
+      fill: this.#rate.of(progress.fill, this.#clock.now()),
       applied: {
         changes: applied.changes + progress.changes,
         transactions: applied.transactions + progress.transactions,
@@ -231,6 +236,21 @@ export class SinkRunner {
       },
     });
   }
+
+  /** The log is where a terminal shows how a first fill goes. */
+  #tellFill(before: SinkStatus['fill'], cursor: FillCursor | null): void {
+    const { logger } = this.#options;
+    if (before !== null && cursor === null) logger.info({ rows: before.rows, rowsPerSecond: before.rowsPerSecond }, 'filled; following from here on');
+    if (before === null || cursor === null || this.#clock.now() - this.#toldFillAtMs < TELL_FILL_MS) return;
+    this.#toldFillAtMs = this.#clock.now();
+    const { table, rows, share, rowsPerSecond, secondsLeft } = before;
+    logger.info(
+      { table, percent: Math.floor(share * 100), rows, rowsPerSecond, secondsLeft: secondsLeft === null ? null : Math.round(secondsLeft) },
+      'filling',
+    );
+  }
+
+  #toldFillAtMs = Number.NEGATIVE_INFINITY;
 
   #reader: LogReader | null = null;
 
@@ -261,11 +281,6 @@ const initialStatus = (name: string, before: SinkStatus | null): SinkStatus => (
 });
 
 const stateOf = (cursor: FillCursor | null): SinkState => (cursor === null ? 'streaming' : 'filling');
-
-const fillOf = (cursor: FillCursor | null): SinkStatus['fill'] =>
-  cursor === null
-    ? null
-    : { table: cursor.tables[0] ?? '', tablesDone: cursor.total - cursor.tables.length, tablesTotal: cursor.total, rows: cursor.rows };
 
 /** The sink, with what its connector did not classify as SINK_FAILED. Everything else that a session throws is then not the sink's. */
 const withKnownErrors = (sink: Sink): Sink => ({

@@ -614,7 +614,7 @@ const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null =>
   if (chunk.done) return nextTable(cursor, chunk.rows.length);
   const last = chunk.rows.at(-1);
   const after = last === undefined ? cursor.after : placeOfRow(last);
-  return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length };
+  return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length, share: cursor.share + chunk.share };
 };
 
 const inlineBytes = (transactions: readonly LoggedTransaction[]): number =>

@@ -239,7 +239,7 @@ export class LoggedDatabase implements Disposable {
       .all(after ?? -(2n ** 63n), limit);
     const rows = found.map(([rowid, ...values]) => new Row(table, canonicalInteger(rowid as bigint), this.record(name, values), 'utf8'));
     const asOf = { seq: this.writer.headSeq, txid: this.writer.headTxid };
-    return { table, rows, asOf, generation: String(this.generation), done: rows.length < limit };
+    return { table, rows, asOf, generation: String(this.generation), done: rows.length < limit, share: 0.1 };
   }
 
   #insert(name: string, random: Random): bigint | null {

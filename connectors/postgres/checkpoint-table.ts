@@ -61,7 +61,7 @@ export class CheckpointTable {
   /** Begins the transaction of a batch. From here to its end no other runner can take the sink over. */
   async begin(): Promise<void> {
     const [row] = await this.#session.script(
-      `BEGIN; SET LOCAL lock_timeout = '10s'; SELECT token FROM ${this.#table} WHERE sink = ${quoteLiteral(this.#sink)} FOR UPDATE`,
+      `BEGIN; SET CONSTRAINTS ALL DEFERRED; SET LOCAL lock_timeout = '10s'; SELECT token FROM ${this.#table} WHERE sink = ${quoteLiteral(this.#sink)} FOR UPDATE`,
     );
     if (row === undefined) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `sink ${this.#sink}: its checkpoint was removed from the target`);
     if (row['token'] !== this.#token) throw this.#fenced();

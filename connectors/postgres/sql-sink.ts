@@ -7,6 +7,7 @@ import type { Checkpoint } from '../../src/change/change.ts';
 import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
+import { isOrderConflict, ordersOf, parentsFirst, readConstraints } from './constraints.ts';
 import { isDataError, refusedValue, toSinkError } from './errors.ts';
 import { applySchemaChange } from './schema-change.ts';
 import type { Session } from './session.ts';
@@ -120,7 +121,7 @@ export class SqlSink implements Sink {
           place = (change.table ?? null)?.name;
           await this.#take(live, change);
         }
-        for (const writer of live.writers.values()) await this.#flush(live, writer);
+        await this.#flushAll(live);
       }
       await this.#settle();
       place = undefined;
@@ -142,11 +143,11 @@ export class SqlSink implements Sink {
 
   async #take(live: Live, change: SinkChange): Promise<void> {
     if (change.op === 's') {
-      for (const writer of live.writers.values()) await this.#flush(live, writer);
+      await this.#flushAll(live);
       await this.#settle();
       live.writers.clear();
       const target = await applySchemaChange(live.target, change, live.filling);
-      if (target !== null) this.#addWriter(live, target);
+      if (target !== null) await this.#addWriter(live, target);
       return;
     }
     let writer = live.writers.get(change.table.name);
@@ -165,20 +166,61 @@ export class SqlSink implements Sink {
     return this.#addWriter(live, await TargetTable.open(live.target, table, live.filling));
   }
 
-  #addWriter(live: Live, target: TargetTable): TableWriter {
-    const writer = new TableWriter(target, live.target, () => this.#settle());
+  async #addWriter(live: Live, target: TargetTable): Promise<TableWriter> {
+    const constraints = await readConstraints(live.target, target);
+    const writer = new TableWriter(target, { constraints, shared: live.target, settle: () => this.#settle() });
     live.writers.set(target.table.name, writer);
     return writer;
   }
 
+  async #flushAll(live: Live): Promise<void> {
+    const writers = [...live.writers.values()];
+    if (writers.some(({ constraints }) => constraints.constrained)) await this.#flushConstrained(live, writers);
+    else for (const writer of writers) await this.#flush(live, writer);
+  }
+
   async #flush(live: Live, writer: TableWriter): Promise<void> {
+    if (writer.constraints.constrained) return this.#flushAll(live);
     for (const statement of await writer.take()) {
       await this.#settle();
-      const done = live.session.query(statement.sql, statement.literals);
-      // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
-      done.catch(() => {});
-      this.#underWay = { statement, done };
+      this.#start(live, statement);
     }
+    return undefined;
+  }
+
+  /** One statement after the other, in the first order that the constraints of the target allow. */
+  async #flushConstrained(live: Live, writers: readonly TableWriter[]): Promise<void> {
+    const statements: Statement[] = [];
+    for (const writer of parentsFirst(writers)) statements.push(...(await writer.take()));
+    if (statements.length === 0) return;
+    await this.#settle();
+    let refused: { readonly error: unknown; readonly statement: Statement } | null = null;
+    for (const order of ordersOf(statements)) {
+      await live.session.script('SAVEPOINT waggle_part');
+      try {
+        for (const statement of order) {
+          this.#start(live, statement);
+          await this.#settle();
+        }
+        await live.session.script('RELEASE SAVEPOINT waggle_part');
+        return;
+      } catch (error) {
+        const statement = this.#underWay?.statement;
+        if (statement === undefined || !isOrderConflict(error)) throw error;
+        refused ??= { error, statement };
+        this.#underWay = null;
+        await live.session.script('ROLLBACK TO SAVEPOINT waggle_part');
+      }
+    }
+    this.#underWay = { statement: refused!.statement, done: Promise.resolve() };
+    throw refused!.error;
+  }
+
+  #start(live: Live, statement: Statement): void {
+    const done = live.session.query(statement.sql, statement.literals);
+    // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
+    done.catch(() => {});
+    this.#underWay = { statement, done };
   }
 
   async #settle(): Promise<void> {

@@ -122,6 +122,7 @@ class SqliteSink implements Sink {
           target.flush();
         }
       }
+      for (const target of live.tables.values()) target.finish();
       table = undefined;
       finish(live);
     } catch (error) {
@@ -168,7 +169,7 @@ class SqliteSink implements Sink {
 
 const take = (live: Live, change: SinkChange): void => {
   if (change.op === 's') {
-    for (const target of live.tables.values()) target.flush();
+    for (const target of live.tables.values()) target.finish();
     live.tables.clear();
     const changed = applySchemaChange(live, change, live.filling);
     if (changed !== null) live.tables.set(changed.table.name, changed);
@@ -176,7 +177,7 @@ const take = (live: Live, change: SinkChange): void => {
   }
   let target = live.tables.get(change.table.name);
   if (target?.table !== change.table) {
-    target?.flush();
+    target?.finish();
     target = TargetTable.open(live, change.table, live.filling);
     live.tables.set(change.table.name, target);
   }

@@ -141,10 +141,12 @@ export class DeadLetterStore implements Disposable {
     });
   }
 
-  /** The change takes the place of the one that the row's letter holds. An error replaces the letter's, and ends an asked retry. */
-  replace({ sink, row, change, error, atMs }: NewLetter): void {
-    this.#try(() => {
-      this.#database
+  /**
+   * The change takes the place of the one that the row's letter holds. An error replaces the letter's, and ends an asked retry. False: there is none (any more).
+   */
+  replace({ sink, row, change, error, atMs }: NewLetter): boolean {
+    return this.#try(() => {
+      const { changes } = this.#database
         .prepare(
           `UPDATE dead_letters SET changes = changes + (seq IS NOT ?3), op = ?2, seq = ?3, change = ?4, error = coalesce(?5, error), last_at_ms = ?6, settled_seq = NULL,
              retry = CASE WHEN ?5 IS NULL THEN retry ELSE 0 END WHERE sink = ?1 AND source = ?7 AND row = ?8`,
@@ -159,6 +161,7 @@ export class DeadLetterStore implements Disposable {
           7: change.table.name,
           8: row,
         });
+      return changes > 0;
     });
   }
 

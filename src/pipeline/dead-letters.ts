@@ -26,6 +26,7 @@ export interface DeadLettersOptions {
 export class DeadLetters {
   readonly #options: DeadLettersOptions;
   #version = -1;
+  #news = true;
   /** By table and row: op of the letter that came last. */
   #rows = new Map<string, Map<string, string>>();
   #count = 0;
@@ -38,17 +39,16 @@ export class DeadLetters {
 
   /** Takes in what `waggle dead-letters` did meanwhile. True: it did something, or nobody asked before. */
   refresh(): boolean {
-    const { store } = this.#options;
-    const version = store.version();
-    if (version === this.#version) return false;
-    this.#version = version;
-    this.#load();
-    return true;
+    this.#sync();
+    const news = this.#news;
+    this.#news = false;
+    return news;
   }
 
   /** What goes to the target of a part; the rest is stored. */
   pass(part: SinkChange[]): SinkChange[] {
     if (this.#count === 0) return part;
+    this.#sync();
     let passing = part;
     this.#options.store.transaction(() => {
       passing = part.filter((change) => this.#passes(change));
@@ -128,8 +128,8 @@ export class DeadLetters {
     const { store, sink, wants, limit, clock } = this.#options;
     const letter = { sink, row, change, error, atMs: clock.now() };
     const rows = this.#rows.get(change.table.name);
-    if (wants === 'states' && rows?.has(row) === true) {
-      store.replace(letter);
+    if (wants === 'states' && rows?.has(row) === true && store.replace(letter)) {
+      // One letter a row.
     } else if (!store.has(sink, change.table.name, { row, seq: change.seq })) {
       if (this.#count >= limit)
         throw new WaggleError(
@@ -141,6 +141,14 @@ export class DeadLetters {
     }
     if (rows === undefined) this.#rows.set(change.table.name, new Map([[row, change.op]]));
     else rows.set(row, change.op);
+  }
+
+  #sync(): void {
+    const version = this.#options.store.version();
+    if (version === this.#version) return;
+    this.#version = version;
+    this.#news = true;
+    this.#load();
   }
 
   #load(): void {

@@ -125,6 +125,19 @@ export class LoggedDatabase implements Disposable {
     this.append([this.transaction(writer)]);
   }
 
+  /** One transaction that changes every row. */
+  touchAll(): void {
+    const writer = new ChangeWriter();
+    for (const [table, { name, columns }] of this.catalog.tables.entries()) {
+      for (const rowid of this.db.prepare<[], bigint>(`SELECT rowid FROM ${name} ORDER BY rowid`).safeIntegers().pluck().all()) {
+        const before = this.row(name, rowid);
+        this.db.prepare(`UPDATE ${name} SET ${columns.at(-1)!.name} = 'touched' WHERE rowid = ?`).run(rowid);
+        this.#write(writer, { table, rowid, before });
+      }
+    }
+    this.append([this.transaction(writer)]);
+  }
+
   /** One transaction with one new row. */
   insertItem(): void {
     const rowid = this.db.prepare<[], number>("INSERT INTO items VALUES (NULL, 'new', 1) RETURNING id").pluck().get()!;

@@ -123,6 +123,18 @@ describe('verify', () => {
     expectEqual(audit);
   });
 
+  test('a surplus row that the target does not let go fails the task, and the sink goes on', async () => {
+    using audit = new AuditScene(26);
+    const { runner, stop } = audit.start();
+    await audit.scene.caughtUp(runner);
+    audit.copy.exec("INSERT INTO items VALUES (-9, 'surplus', 1); CREATE TRIGGER keep BEFORE DELETE ON items BEGIN SELECT RAISE(ABORT, 'no'); END");
+    expect(await audit.task(runner, 'resync')).toMatchObject({ state: 'failed', error: { code: 'SINK_ROW_REFUSED' } });
+    audit.scene.source.insertItem();
+    await audit.scene.caughtUp(runner);
+    expect(runner.status).toMatchObject({ state: 'streaming', error: null });
+    await stop();
+  });
+
   test('a table that is rebuilt or renumbered meanwhile', async () => {
     using audit = new AuditScene(23);
     const { runner, stop } = audit.start();

@@ -112,6 +112,27 @@ describe('a refused row', () => {
     expect(scene.tables().sink).toEqual(scene.tables().source);
   });
 
+  test('a letter that was discarded lets the next change of its row pass, and none is lost in between', async () => {
+    using scene = new RunnerScene();
+    const random = new Random(14);
+    scene.sink.refuses = refusePoison;
+    const { runner, stop } = scene.start({ deadLetters: { store: scene.letters, limit: 1000 } });
+    for (let round = 0; round < 60; round += 1) {
+      scene.source.commit(random, 6);
+      if (random.chance(0.5)) fromOutside(scene, (store) => store.discard('test', null));
+      if (random.chance(0.5)) await scene.caughtUp(runner);
+    }
+    await scene.caughtUp(runner);
+    scene.sink.refuses = () => false;
+    // Whatever was discarded comes with its next change: here, of every row.
+    fromOutside(scene, (store) => store.discard('test', null));
+    scene.source.touchAll();
+    await scene.caughtUp(runner);
+    await stop();
+    expect(scene.letters.count('test')).toBe(0);
+    expect(scene.tables().sink).toEqual(scene.tables().source);
+  });
+
   test('a sink that wants changes keeps every change of the row, in order', async () => {
     using scene = new RunnerScene();
     scene.sink = new SqliteTestSink('changes');

@@ -199,7 +199,7 @@ export class Audit {
     for (const key of surplus) this.#tell(run, 'surplus', key);
     if (this.#mends && surplus.length > 0) await this.#host.mend(surplus.map((key) => removal(table, key, run.chunk!)));
     run.keyAfter = keys.at(-1) ?? null;
-    return keys.length === 0;
+    return keys.length < KEYS;
   }
 
   #tell(run: TableRun, kind: AuditDifference['kind'], key: readonly Value[]): void {

@@ -47,7 +47,7 @@ export interface SinkAudit {
   /** How many rows the target table has. */
   count(table: SinkTable): Promise<number>;
   /**
-   * Keys of the target's rows, in an order of its own, those behind `after` (null: from the first), at most `limit` of them. None: that was all.
+   * Keys of the target's rows, in an order of its own, those behind `after` (null: from the first), at most `limit` of them. Fewer: that was all.
    * Rejects with SINK_NOT_READABLE, and stays open, where keys do not come back as the hive writes them (a timestamp as a key).
    */
   keys(table: SinkTable, after: readonly Value[] | null, limit: number): Promise<(readonly Value[])[]>;

@@ -79,7 +79,7 @@ export class LoggedDatabase implements Disposable {
   catalog: Catalog = { version: 1, encoding: 'utf8', tables: [ITEMS, PAIRS, NOTES] };
   generation = 1;
   /** Called before each answer of the row source, to commit in between. */
-  beforeChunk: (() => void) | null = null;
+  beforeChunk: ((table: string, after: RowPlace | null) => void) | null = null;
   /** Called behind each reading, before it is answered. */
   afterChunk: (() => void) | null = null;
   readRowsCalls = 0;
@@ -139,8 +139,8 @@ export class LoggedDatabase implements Disposable {
   }
 
   /** One transaction with one new row. */
-  insertItem(): void {
-    const rowid = this.db.prepare<[], number>("INSERT INTO items VALUES (NULL, 'new', 1) RETURNING id").pluck().get()!;
+  insertItem(id: number | null = null): void {
+    const rowid = this.db.prepare<[number | null], number>("INSERT INTO items VALUES (?, 'new', 1) RETURNING id").pluck().get(id)!;
     const writer = new ChangeWriter();
     this.#write(writer, { table: 0, rowid: BigInt(rowid), before: null });
     this.append([this.transaction(writer)]);
@@ -213,7 +213,7 @@ export class LoggedDatabase implements Disposable {
     return {
       readRows: (name, after, maxBytes) => {
         this.readRowsCalls += 1;
-        this.beforeChunk?.();
+        this.beforeChunk?.(name, after);
         const chunk = this.#chunk(name, after, maxBytes);
         this.afterChunk?.();
         return Promise.resolve(chunk);

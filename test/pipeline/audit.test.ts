@@ -94,6 +94,22 @@ describe('verify', () => {
     expectEqual(audit);
   });
 
+  test('a row that comes where the rows were read already is not surplus', async () => {
+    using audit = new AuditScene(27);
+    const { runner, stop } = audit.start();
+    await audit.scene.caughtUp(runner);
+    audit.copy.exec("INSERT INTO items VALUES (-9, 'surplus', 1)");
+    let inserted = false;
+    audit.scene.source.beforeChunk = (_table, after): void => {
+      if (after !== null && !inserted) audit.scene.source.insertItem(-5);
+      inserted ||= after !== null;
+    };
+    const { result } = await audit.task(runner, 'verify', ['items']);
+    expect(inserted).toBe(true);
+    expect(result!.tables).toMatchObject([{ missing: 0, changed: 0, surplus: 1 }]);
+    await stop();
+  });
+
   test('one table alone, and a name that is none', async () => {
     using audit = new AuditScene(21);
     const { runner, stop } = audit.start();
@@ -139,15 +155,18 @@ describe('verify', () => {
     using audit = new AuditScene(23);
     const { runner, stop } = audit.start();
     await audit.scene.caughtUp(runner);
-    let chunks = 0;
-    audit.scene.source.beforeChunk = (): void => {
-      chunks += 1;
-      if (chunks === 6) audit.scene.source.renumber();
-      if (chunks === 9) audit.scene.source.recreate('items');
-      audit.scene.source.commit(audit.random);
+    let changed = false;
+    audit.scene.source.beforeChunk = (table, after): void => {
+      if (table === 'pairs' && after !== null && !changed) {
+        changed = true;
+        audit.scene.source.renumber();
+      }
+      if (table === 'notes' && after === null) audit.scene.source.recreate('items');
     };
     const { result } = await audit.task(runner, 'verify');
+    expect(changed).toBe(true);
     expect(differencesOf(result!)).toBe(0);
+    expect(result!.tables.find(({ table }) => table === 'pairs')!.rows).toBe(audit.rows('pairs').length);
     await stop();
     expectEqual(audit);
   });

@@ -12,6 +12,7 @@ import type { Logger } from 'pino';
 import { CaptureClient, type CaptureReady } from './capture/capture-client.ts';
 import type { CaptureOptions } from './capture/protocol.ts';
 import { LogReader } from './log/log-reader.ts';
+import { DeadLetterStore } from './pipeline/dead-letter-store.ts';
 import type { MappingOptions } from './pipeline/mapping.ts';
 import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
 import { checkSharedTables } from './pipeline/shaping/shared-tables.ts';
@@ -31,6 +32,10 @@ export interface DaemonSink {
   readonly tablesIn: string | null;
   readonly batch: NonNullable<SinkRunnerOptions['batch']>;
   readonly fill: boolean;
+  /** Null: a refused row stops the sink. */
+  readonly deadLetters: { readonly limit: number } | null;
+  /** Null: the target is compared only when somebody asks. */
+  readonly verifyEveryMs: number | null;
 }
 
 export interface DaemonOptions extends CaptureOptions {
@@ -58,11 +63,12 @@ export interface DaemonContext {
 export const runDaemon = async (options: DaemonOptions, context: DaemonContext): Promise<void> => {
   await using stack = new AsyncDisposableStack();
   const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
+  const letters = stack.use(DeadLetterStore.open(join(options.stateDir, 'dead-letters.db')));
   if (options.sinks.length === 0) context.logger.warn('no sink is enabled: changes are kept in the log only');
   const captureLog = context.logger.child({ component: 'capture' });
   const told = new CaptureTold(store, captureLog);
   try {
-    await runCapture(options, { ...context, captureLog, store, told });
+    await runCapture(options, { ...context, captureLog, store, letters, told });
     told.set('stopped', null);
   } catch (error) {
     told.set('failed', error instanceof WaggleError ? error : new WaggleError('CAPTURE_DIED', String(error)));
@@ -73,10 +79,11 @@ export const runDaemon = async (options: DaemonOptions, context: DaemonContext):
 interface CaptureContext extends DaemonContext {
   readonly captureLog: Logger;
   readonly store: SinkStore;
+  readonly letters: DeadLetterStore;
   readonly told: CaptureTold;
 }
 
-const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, onReady, store, told }: CaptureContext): Promise<void> => {
+const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, onReady, store, letters, told }: CaptureContext): Promise<void> => {
   await using stack = new AsyncDisposableStack();
   const head = new HeadNotice();
   const capture = stack.use(
@@ -102,7 +109,7 @@ const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, 
   checkTables(options);
   forgetOthers(store, options.sinks);
   const sinksSignal = new AbortController();
-  const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, logger }));
+  const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, letters, logger }));
   const running = Promise.all(runners.map((runner) => runner.run(sinksSignal.signal)));
   const keeping = setInterval(() => capture.keepAfter(keepAfter(runners, options.forceRetention)), KEEP_EVERY_MS);
   capture.keepAfter(runners.length === 0 || options.forceRetention ? null : 0);
@@ -176,10 +183,11 @@ interface RunnerParts {
   readonly capture: CaptureClient;
   readonly head: HeadNotice;
   readonly store: SinkStore;
+  readonly letters: DeadLetterStore;
   readonly logger: Logger;
 }
 
-const makeRunner = (entry: DaemonSink, { options, capture, head, store, logger }: RunnerParts): SinkRunner => {
+const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters, logger }: RunnerParts): SinkRunner => {
   const log = logger.child({ component: 'sink', sink: entry.name });
   const stateDir = join(options.stateDir, 'sinks', entry.name);
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
@@ -195,6 +203,8 @@ const makeRunner = (entry: DaemonSink, { options, capture, head, store, logger }
     batch: entry.batch,
     fill: entry.fill,
     store,
+    deadLetters: entry.deadLetters === null ? null : { store: letters, limit: entry.deadLetters.limit },
+    verifyEveryMs: entry.verifyEveryMs,
     stateDir,
     logger: log,
   });

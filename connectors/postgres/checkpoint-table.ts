@@ -61,7 +61,7 @@ export class CheckpointTable {
   /** Begins the transaction of a batch. From here to its end no other runner can take the sink over. */
   async begin(): Promise<void> {
     const [row] = await this.#session.script(
-      `BEGIN; SET LOCAL lock_timeout = '10s'; SELECT token FROM ${this.#table} WHERE sink = ${quoteLiteral(this.#sink)} FOR UPDATE`,
+      `BEGIN; SET CONSTRAINTS ALL DEFERRED; SET LOCAL lock_timeout = '10s'; SELECT token FROM ${this.#table} WHERE sink = ${quoteLiteral(this.#sink)} FOR UPDATE`,
     );
     if (row === undefined) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `sink ${this.#sink}: its checkpoint was removed from the target`);
     if (row['token'] !== this.#token) throw this.#fenced();
@@ -74,6 +74,11 @@ export class CheckpointTable {
     await this.#session.script(
       `UPDATE ${this.#table} SET log_id = ${logId}, term = ${term}, seq = ${seq}, txid = ${txid}, fill = ${fill}, updated_at = now() WHERE sink = ${quoteLiteral(this.#sink)}; COMMIT`,
     );
+  }
+
+  /** Ends the transaction of a batch that was only tried, after the checks that a commit would have made. */
+  async rollback(): Promise<void> {
+    await this.#session.script('SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK');
   }
 
   #fenced(): WaggleError {

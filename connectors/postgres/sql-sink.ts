@@ -4,12 +4,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
+import { isOrderConflict, ordersOf, parentsFirst, readConstraints } from './constraints.ts';
 import { isDataError, refusedValue, toSinkError } from './errors.ts';
 import { applySchemaChange } from './schema-change.ts';
 import type { Session } from './session.ts';
+import { TableAudit } from './table-audit.ts';
 import { type Statement, TableWriter } from './table-writer.ts';
 import { type Target, TargetTable } from './target-table.ts';
 
@@ -51,9 +53,11 @@ export class SqlSink implements Sink {
     let session: Session | null = null;
     try {
       session = await connect(context);
+      // Whatever joins here joins some thousand rows to a table by its key: one look into the index a row, never a reading of the whole table.
       const [settings] = await session.script(
         `SET standard_conforming_strings = on; SET extra_float_digits = 3; SET client_min_messages = warning;
          SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+         SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
          SELECT current_schema()::text AS schema, current_setting('server_version_num') AS version`,
       );
       const schema = this.#options.schema ?? settings?.['schema'];
@@ -71,9 +75,43 @@ export class SqlSink implements Sink {
     }
   }
 
-  async apply(batch: Batch): Promise<void> {
-    const live = this.#live;
-    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
+  apply(batch: Batch): Promise<void> {
+    return this.#write(batch, async (live) => {
+      await live.checkpoints.commit(batch.checkpoint);
+      live.filling = batch.checkpoint.fill !== null;
+    });
+  }
+
+  rehearse(batch: Batch): Promise<void> {
+    return this.#write(batch, async (live) => {
+      await live.checkpoints.rollback();
+      // They know of tables and columns that are gone again.
+      live.writers.clear();
+    });
+  }
+
+  readonly audit: SinkAudit = {
+    compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    count: (table) => this.#read(table, (audit) => audit.count()),
+    keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
+  };
+
+  async #read<T>(table: SinkTable, work: (audit: TableAudit) => Promise<T>): Promise<T> {
+    const live = this.#open();
+    try {
+      return await work(await TableAudit.open(live.target, table));
+    } catch (error) {
+      throw this.#failed(error, table.name);
+    }
+  }
+
+  #open(): Live {
+    if (this.#live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.label}: not open`);
+    return this.#live;
+  }
+
+  async #write(batch: Batch, finish: (live: Live) => Promise<void>): Promise<void> {
+    const live = this.#open();
     let place: string | undefined;
     try {
       live.filling ||= batch.checkpoint.fill !== null;
@@ -83,12 +121,11 @@ export class SqlSink implements Sink {
           place = (change.table ?? null)?.name;
           await this.#take(live, change);
         }
-        for (const writer of live.writers.values()) await this.#flush(live, writer);
+        await this.#flushAll(live);
       }
       await this.#settle();
       place = undefined;
-      await live.checkpoints.commit(batch.checkpoint);
-      live.filling = batch.checkpoint.fill !== null;
+      await finish(live);
     } catch (error) {
       const statement = this.#underWay?.statement;
       this.#underWay = null;
@@ -106,11 +143,11 @@ export class SqlSink implements Sink {
 
   async #take(live: Live, change: SinkChange): Promise<void> {
     if (change.op === 's') {
-      for (const writer of live.writers.values()) await this.#flush(live, writer);
+      await this.#flushAll(live);
       await this.#settle();
       live.writers.clear();
       const target = await applySchemaChange(live.target, change, live.filling);
-      if (target !== null) this.#addWriter(live, target);
+      if (target !== null) await this.#addWriter(live, target);
       return;
     }
     let writer = live.writers.get(change.table.name);
@@ -129,20 +166,61 @@ export class SqlSink implements Sink {
     return this.#addWriter(live, await TargetTable.open(live.target, table, live.filling));
   }
 
-  #addWriter(live: Live, target: TargetTable): TableWriter {
-    const writer = new TableWriter(target, live.target, () => this.#settle());
+  async #addWriter(live: Live, target: TargetTable): Promise<TableWriter> {
+    const constraints = await readConstraints(live.target, target);
+    const writer = new TableWriter(target, { constraints, shared: live.target, settle: () => this.#settle() });
     live.writers.set(target.table.name, writer);
     return writer;
   }
 
+  async #flushAll(live: Live): Promise<void> {
+    const writers = [...live.writers.values()];
+    if (writers.some(({ constraints }) => constraints.constrained)) await this.#flushConstrained(live, writers);
+    else for (const writer of writers) await this.#flush(live, writer);
+  }
+
   async #flush(live: Live, writer: TableWriter): Promise<void> {
+    if (writer.constraints.constrained) return this.#flushAll(live);
     for (const statement of await writer.take()) {
       await this.#settle();
-      const done = live.session.query(statement.sql, statement.literals);
-      // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
-      done.catch(() => {});
-      this.#underWay = { statement, done };
+      this.#start(live, statement);
     }
+    return undefined;
+  }
+
+  /** One statement after the other, in the first order that the constraints of the target allow. */
+  async #flushConstrained(live: Live, writers: readonly TableWriter[]): Promise<void> {
+    const statements: Statement[] = [];
+    for (const writer of parentsFirst(writers)) statements.push(...(await writer.take()));
+    if (statements.length === 0) return;
+    await this.#settle();
+    let refused: { readonly error: unknown; readonly statement: Statement } | null = null;
+    for (const order of ordersOf(statements)) {
+      await live.session.script('SAVEPOINT waggle_part');
+      try {
+        for (const statement of order) {
+          this.#start(live, statement);
+          await this.#settle();
+        }
+        await live.session.script('RELEASE SAVEPOINT waggle_part');
+        return;
+      } catch (error) {
+        const statement = this.#underWay?.statement;
+        if (statement === undefined || !isOrderConflict(error)) throw error;
+        refused ??= { error, statement };
+        this.#underWay = null;
+        await live.session.script('ROLLBACK TO SAVEPOINT waggle_part');
+      }
+    }
+    this.#underWay = { statement: refused!.statement, done: Promise.resolve() };
+    throw refused!.error;
+  }
+
+  #start(live: Live, statement: Statement): void {
+    const done = live.session.query(statement.sql, statement.literals);
+    // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
+    done.catch(() => {});
+    this.#underWay = { statement, done };
   }
 
   async #settle(): Promise<void> {

@@ -6,11 +6,13 @@ import type { Value } from '../../src/change/table.ts';
 import type { SinkRowChange } from '../../src/pipeline/sink.ts';
 import { arrayColumn, holdsNul } from './array-literal.ts';
 import { canWiden, joinKinds, kindFor, type OwnKind } from './column-type.ts';
+import type { TableConstraints } from './constraints.ts';
 import { refusedValue } from './errors.ts';
 import type { Target, TargetColumn, TargetTable } from './target-table.ts';
 
 /** A statement with one array literal a column. */
 export interface Statement {
+  readonly kind: 'upsert' | 'delete';
   readonly sql: string;
   readonly literals: readonly string[];
   readonly writer: TableWriter;
@@ -24,6 +26,7 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 
 export class TableWriter {
   readonly target: TargetTable;
+  readonly constraints: TableConstraints;
   readonly #shared: Target;
   /** Made before the next chunk is encoded: widening needs that nothing is under way. */
   readonly #settle: () => Promise<void>;
@@ -33,8 +36,10 @@ export class TableWriter {
   #upsertSql = '';
   #deleteSql = '';
 
-  constructor(target: TargetTable, shared: Target, settle: () => Promise<void>) {
+  constructor(target: TargetTable, parts: { constraints: TableConstraints; shared: Target; settle: () => Promise<void> }) {
+    const { constraints, shared, settle } = parts;
     this.target = target;
+    this.constraints = constraints;
     this.#shared = shared;
     this.#settle = settle;
     this.#buildSql();
@@ -60,18 +65,25 @@ export class TableWriter {
     if (this.#upserts.length > 0) {
       const literals: string[] = [];
       for (const index of columns.keys()) literals.push(await this.#encode(this.#upserts, index));
-      statements.push({ sql: this.#upsertSql, literals, writer: this, columns });
+      statements.push({ kind: 'upsert', sql: this.#upsertSql, literals, writer: this, columns });
     }
     if (this.#deletes.length > 0) {
       const rows = this.#possible(this.#deletes);
       const keys = table.key.map((index) => columns[index]!);
       const literals = keys.map((column, place) => arrayColumn(rows, place, column.kind, !this.target.own).literal);
-      if (rows.length > 0) statements.unshift({ sql: this.#deleteSql, literals, writer: this, columns: keys });
+      if (rows.length > 0) statements.unshift({ kind: 'delete', sql: this.#deleteSql, literals, writer: this, columns: keys });
     }
     this.#upserts = [];
     this.#deletes = [];
     this.#sizeBytes = 0;
     return statements;
+  }
+
+  /** Deletes the rows that an upsert of this writer is going to write. */
+  clearing(upsert: Statement): Statement {
+    const { columns, table } = this.target;
+    const [literals, keys] = [table.key.map((index) => upsert.literals[index]!), table.key.map((index) => columns[index]!)];
+    return { kind: 'delete', sql: this.#deleteSql, literals, writer: this, columns: keys };
   }
 
   #count(values: readonly Value[]): void {

@@ -64,6 +64,11 @@ export class CheckpointTable {
     this.#database.exec('COMMIT');
   }
 
+  /** Ends the transaction of a batch that was only tried. */
+  rollback(): void {
+    this.#database.exec('ROLLBACK');
+  }
+
   #read(): CheckpointRow | undefined {
     return this.#database
       .prepare<[string], CheckpointRow>(`SELECT token, log_id AS logId, term, seq, txid, fill FROM ${CHECKPOINT_TABLE} WHERE sink = ?`)

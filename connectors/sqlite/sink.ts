@@ -7,11 +7,12 @@ import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext } from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable } from './checkpoint-table.ts';
 import { toSinkError } from './errors.ts';
 import type { SqliteOptions } from './options.ts';
+import { compareRows, countRows, keysBehind } from './table-audit.ts';
 import { applySchemaChange, type Target, TargetTable } from './target-table.ts';
 
 // Short, because waiting blocks the thread; the runner tries again.
@@ -68,9 +69,44 @@ class SqliteSink implements Sink {
     }
   }
 
-  async apply(batch: Batch): Promise<void> {
-    const live = this.#live;
-    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `sqlite ${this.#file}: not open`);
+  apply(batch: Batch): Promise<void> {
+    return this.#write(batch, (live) => {
+      live.checkpoints.commit(batch.checkpoint);
+      live.filling = batch.checkpoint.fill !== null;
+    });
+  }
+
+  rehearse(batch: Batch): Promise<void> {
+    return this.#write(batch, (live) => {
+      live.checkpoints.rollback();
+      // They know of tables and columns that are gone again.
+      live.tables.clear();
+    });
+  }
+
+  readonly audit: SinkAudit = {
+    compare: async (table, rows) => this.#read(table, (live) => compareRows(live, table, rows)),
+    count: async (table) => this.#read(table, (live) => countRows(live, table)),
+    keys: async (table, after, limit) => this.#read(table, (live) => keysBehind(live, table, { after, limit })),
+  };
+
+  #read<T>(table: SinkTable, work: (live: Live) => T): T {
+    const live = this.#open();
+    try {
+      this.#checkIdentity(live);
+      return work(live);
+    } catch (error) {
+      throw this.#failed(error, table.name);
+    }
+  }
+
+  #open(): Live {
+    if (this.#live === null) throw new WaggleError('SINK_UNREACHABLE', `sqlite ${this.#file}: not open`);
+    return this.#live;
+  }
+
+  async #write(batch: Batch, finish: (live: Live) => void): Promise<void> {
+    const live = this.#open();
     let table: string | undefined;
     try {
       this.#checkIdentity(live);
@@ -86,9 +122,9 @@ class SqliteSink implements Sink {
           target.flush();
         }
       }
+      for (const target of live.tables.values()) target.finish();
       table = undefined;
-      live.checkpoints.commit(batch.checkpoint);
-      live.filling = batch.checkpoint.fill !== null;
+      finish(live);
     } catch (error) {
       throw this.#failed(error, table);
     }
@@ -133,7 +169,7 @@ class SqliteSink implements Sink {
 
 const take = (live: Live, change: SinkChange): void => {
   if (change.op === 's') {
-    for (const target of live.tables.values()) target.flush();
+    for (const target of live.tables.values()) target.finish();
     live.tables.clear();
     const changed = applySchemaChange(live, change, live.filling);
     if (changed !== null) live.tables.set(changed.table.name, changed);
@@ -141,7 +177,7 @@ const take = (live: Live, change: SinkChange): void => {
   }
   let target = live.tables.get(change.table.name);
   if (target?.table !== change.table) {
-    target?.flush();
+    target?.finish();
     target = TargetTable.open(live, change.table, live.filling);
     live.tables.set(change.table.name, target);
   }

@@ -1,12 +1,19 @@
 /** A table of the copy as it is, made to fit a SinkTable. All of it happens inside the transaction of the batch that needs it. */
 import type Database from 'better-sqlite3';
 import type { Logger } from 'pino';
-import type { Value } from '../../src/change/table.ts';
-import type { SinkColumn, SinkRowChange, SinkSchemaChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
-import { WaggleError } from '../../src/support/errors.ts';
+import {
+  RowRefusedError,
+  type SinkColumn,
+  type SinkRowChange,
+  type SinkSchemaChange,
+  type SinkTable,
+  type SinkTruncateChange,
+} from '../../src/pipeline/sink.ts';
+import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
 import { declaredType } from './column-type.ts';
+import { toSinkError } from './errors.ts';
 
 /** What all tables of one sink share. */
 export interface Target {
@@ -30,7 +37,9 @@ export class TargetTable {
   readonly #upsertMany: Database.Statement;
   readonly #delete: Database.Statement;
   readonly #rowsPerStatement: number;
-  #gathered: (readonly Value[])[] = [];
+  #gathered: SinkRowChange[] = [];
+  /** By key. */
+  readonly #waiting = new Map<string, SinkRowChange>();
 
   private constructor(target: Target, table: SinkTable) {
     this.table = table;
@@ -79,39 +88,80 @@ export class TargetTable {
   }
 
   apply(change: SinkRowChange): void {
+    if (this.#waiting.size > 0) this.#waiting.delete(keyText(change));
     if (change.after === null) {
       this.flush();
       this.#delete.run(...change.key);
       return;
     }
-    for (const index of this.table.key) if (change.after[index] === null) throw this.#nullKey(index);
-    this.#gathered.push(change.after);
+    for (const index of this.table.key) if (change.after[index] === null) throw this.#nullKey(change, index);
+    this.#gathered.push(change);
     if (this.#gathered.length < this.#rowsPerStatement) return;
-    this.#upsertMany.run(this.#gathered.flat());
-    this.#gathered = [];
+    try {
+      this.#upsertMany.run(this.#gathered.flatMap(({ after }) => after!));
+      this.#gathered = [];
+    } catch (error) {
+      if (!isConstraint(error)) throw error;
+      this.flush();
+    }
   }
 
   flush(): void {
-    for (const row of this.#gathered) this.#upsertOne.run(row);
+    for (const change of this.#gathered) this.#writeOne(change);
     this.#gathered = [];
+  }
+
+  /** At the end of a batch: writes the rows that waited for a value to become free, too. */
+  finish(): void {
+    this.flush();
+    for (const change of this.#waiting.values()) this.#refusing(change, () => void this.#upsertOne.run(...change.after!));
+    this.#waiting.clear();
   }
 
   deleteAll(): void {
     this.#gathered = [];
+    this.#waiting.clear();
     this.#target.database.exec(`DELETE FROM ${quoteName(this.table.name)}`);
   }
 
   /** What `deleteAll` is where deletes are soft. */
   markAll({ column, value }: NonNullable<SinkTruncateChange['mark']>): void {
-    this.flush();
+    this.finish();
     const name = quoteName(this.table.columns[column]!.name);
     this.#target.database.prepare(`UPDATE ${quoteName(this.table.name)} SET ${name} = ? WHERE ${name} IS NULL`).run(value);
   }
 
+  /** A unique value may still be a row's that gives it up later in the batch: then this row steps aside, if all of it can be written again. */
+  #writeOne(change: SinkRowChange): void {
+    this.#refusing(change, () => {
+      try {
+        this.#upsertOne.run(...change.after!);
+      } catch (error) {
+        if (systemErrorCode(error) !== 'SQLITE_CONSTRAINT_UNIQUE' || !this.#isWhole()) throw error;
+        this.#delete.run(...change.key);
+        this.#waiting.set(keyText(change), change);
+      }
+    });
+  }
+
+  #refusing(change: SinkRowChange, write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      if (!isConstraint(error)) throw error;
+      throw new RowRefusedError(change, toSinkError(error, this.#target.file, this.table.name).message);
+    }
+  }
+
+  /** The table has no column that waggle does not write. */
+  #isWhole(): boolean {
+    return columnsOf(this.#target, this.table.name).size === this.table.columns.length;
+  }
+
   // SQLite's own PRIMARY KEY takes any number of NULLs. Nothing could then tell these rows apart when they change.
-  #nullKey(index: number): WaggleError {
-    return new WaggleError(
-      'SINK_ROW_REFUSED',
+  #nullKey(change: SinkRowChange, index: number): WaggleError {
+    return new RowRefusedError(
+      change,
       `sqlite ${this.#target.file}, table ${this.table.name}, column ${this.table.columns[index]!.name}: a key is NULL, so the row cannot be told from others`,
     );
   }
@@ -141,15 +191,20 @@ export const applySchemaChange = (target: Target, change: SinkSchemaChange, mayC
 };
 
 /** Lower-case names of a table's columns; empty: no such table. SQLite's names do not tell case apart. */
-const columnsOf = (target: Target, table: string): Set<string> => {
+export const columnsOf = (target: Target, table: string): Set<string> => {
   const rows = target.database
     .prepare<[string], { name: string }>('SELECT lower(name) AS name FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)')
     .all(table);
   return new Set(rows.map((row) => row.name));
 };
 
-const isOwn = (target: Target, table: string): boolean =>
+export const isOwn = (target: Target, table: string): boolean =>
   target.database.prepare(`SELECT 1 FROM ${TABLE_TABLE} WHERE relation = ? COLLATE NOCASE`).get(table) !== undefined;
+
+const keyText = ({ key }: SinkRowChange): string =>
+  key.map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : `${typeof value} ${String(value)}`)).join('\0');
+
+const isConstraint = (error: unknown): boolean => systemErrorCode(error)?.startsWith('SQLITE_CONSTRAINT') === true;
 
 const createStatement = (table: SinkTable): string => {
   const [only] = table.key.length === 1 ? table.key : [];
@@ -181,4 +236,4 @@ const hasUniqueIndex = (target: Target, table: SinkTable): boolean => {
   return indexes.some((index) => same(columns.all(index.name).map((row) => row.name ?? '')));
 };
 
-const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;

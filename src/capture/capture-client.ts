@@ -29,6 +29,7 @@ export interface RowChunk {
   readonly asOf: { readonly seq: number; readonly txid: string };
   readonly generation: string;
   readonly done: boolean;
+  readonly share: number;
 }
 
 interface Channel {
@@ -151,7 +152,7 @@ export class CaptureClient implements AsyncDisposable {
   }
 }
 
-const decodeChunk = ({ table, encoding, parts, asOf, done }: EncodedRows): RowChunk => {
+const decodeChunk = ({ table, encoding, parts, asOf, done, share }: EncodedRows): RowChunk => {
   const rows: Row[] = [];
   const raw = new RawChange();
   for (const bytes of parts) {
@@ -161,5 +162,5 @@ const decodeChunk = ({ table, encoding, parts, asOf, done }: EncodedRows): RowCh
       rows.push(new Row(table, raw.rowid, raw.after, encoding));
     }
   }
-  return { table, rows, asOf, generation: String(table.generation), done };
+  return { table, rows, asOf, generation: String(table.generation), done, share };
 };

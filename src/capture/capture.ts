@@ -312,5 +312,6 @@ const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): Enco
     parts: writer.parts().map(partBytes),
     asOf: { seq: log.headSeq, txid: log.headTxid },
     done: rows.done,
+    share: rows.pages / Math.max(1, rows.tablePages),
   };
 };

@@ -60,4 +60,5 @@ export interface EncodedRows {
   readonly parts: readonly Uint8Array[];
   readonly asOf: { readonly seq: number; readonly txid: string };
   readonly done: boolean;
+  readonly share: number;
 }

@@ -154,7 +154,12 @@ export class Replica {
       bytes += record.length + 16;
       return true;
     };
-    const from = { root: entry.root, usableSize, sizePages: mirror.sizePages, readPage: (page: number) => mirror.page(existing(page)) };
+    let pages = 0;
+    const readPage = (page: number): Buffer => {
+      pages += 1;
+      return mirror.page(existing(page));
+    };
+    const from = { root: entry.root, usableSize, sizePages: mirror.sizePages, readPage };
     const { withoutRowid } = entry.table;
     // A place of the other kind is one of an earlier table of that name. Its reader sees by the generation that it is to start again.
     if (withoutRowid === undefined) {
@@ -164,7 +169,7 @@ export class Replica {
       const place = after instanceof Uint8Array ? Buffer.from(after.buffer, after.byteOffset, after.length) : null;
       forEachIndexRow({ ...from, compare, after: place }, (record) => take(keyNumber(rowKey(entry.table, 0, record)), record));
     }
-    return { rowids, records, done };
+    return { rowids, records, done, pages, tablePages: this.map.pagesOf(entry.tree) };
   }
 
   /** Reads every row and keeps none. Throws PageCorruption and RecordError. */
@@ -244,6 +249,9 @@ export interface ReplicaRows {
   readonly rowids: Rowid[];
   readonly records: Buffer[];
   readonly done: boolean;
+  /** Read for these rows, of all that the table has. */
+  readonly pages: number;
+  readonly tablePages: number;
 }
 
 /**

@@ -30,7 +30,7 @@ export interface EventSource {
   readonly table: string;
   /** Only on `s`: the table's name before, null if it was created. */
   readonly previous?: string | null;
-  readonly sequence: string | null;
+  readonly sequence: string;
   readonly txid: string;
   readonly origin: string | null;
   readonly recovered: boolean;

@@ -24,7 +24,7 @@ const source = z.strictObject({
   snapshot: z.enum(['true', 'false']).describe('true: an existing row, read outside the log.'),
   db: z.literal('main'),
   table: z.string(),
-  sequence: z.string().nullable().describe('A JSON array: epoch and frame of the commit, as strings.'),
+  sequence: z.string().describe('A JSON array: epoch and frame of the commit, as strings; 0 and 0 before the first transaction.'),
   txid: z.string().describe('epoch:frame of the commit.'),
   origin: z.string().nullable().describe('null for the application, else the peer it was replicated from.'),
   recovered: z.boolean().describe('true: the net effect of a time in which nothing held the WAL.'),

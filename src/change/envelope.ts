@@ -156,8 +156,8 @@ export const base64 = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, b
 export const placeOf = (change: Change): { readonly txid: string; readonly timestampUs: number } =>
   change.transaction ?? change.snapshot ?? { txid: '', timestampUs: 0 };
 
-/** Debezium's `source.sequence`: a JSON array in a string. */
-export const sequenceOf = (txid: string): string | null => (txid === '' ? null : JSON.stringify(txid.split(':')));
+/** Debezium's `source.sequence`: a JSON array in a string. `["0","0"]` is before the first transaction of a log. */
+export const sequenceOf = (txid: string): string => JSON.stringify(txid === '' ? ['0', '0'] : txid.split(':'));
 
 /** Index of the first column that belongs to the hive: tables without a declared key may have the added rowid before it. */
 export const firstOwnColumn = (table: EnvelopeTable): 0 | 1 => (table.columns[0]?.rowid === true ? 1 : 0);

@@ -8,13 +8,14 @@ export class Row {
   readonly rowid: Rowid;
   /** The record's payload bytes (https://sqlite.org/fileformat2.html#record_format). */
   readonly record: Buffer;
-  readonly #encoding: TextEncoding;
+  /** Of the record's text. */
+  readonly encoding: TextEncoding;
 
   constructor(table: Table, rowid: Rowid, record: Buffer, encoding: TextEncoding) {
     this.table = table;
     this.rowid = rowid;
     this.record = record;
-    this.#encoding = encoding;
+    this.encoding = encoding;
   }
 
   /**
@@ -24,7 +25,7 @@ export class Row {
    */
   values(integers: 'number' | 'bigint' = 'number'): Value[] {
     const { columns, rowidAlias, withoutRowid } = this.table;
-    let values: Value[] = decodeRecord(this.record, { encoding: this.#encoding, integers });
+    let values: Value[] = decodeRecord(this.record, { encoding: this.encoding, integers });
     if (withoutRowid !== undefined) values = inColumnOrder(values, this.table, withoutRowid.fields, integers);
     if (values.length > columns.length) values.length = columns.length;
     for (let index = 0; index < columns.length; index += 1) {

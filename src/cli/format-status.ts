@@ -1,8 +1,9 @@
 /** The status for people. */
 import type { KeeperStats } from '../keeper/protocol.ts';
+import { differencesOf } from '../pipeline/audit.ts';
 import type { SinkStatus } from '../pipeline/sink-status.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
-import type { Status } from './status.ts';
+import type { SinkStatusNow, Status } from './status.ts';
 
 export const formatStatus = (status: Status, nowMs: number): string => {
   const daemon = status.running ? `running${status.pid === null ? '' : ` (pid ${status.pid})`}` : 'not running';
@@ -62,18 +63,48 @@ const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
     ...sinks.map((sink) => [sink.name, stateText(sink, running), checkpointText(sink), lagText(sink), errorText(sink, nowMs)]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
+  return [
+    ...rows.map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    ),
+    ...sinks.flatMap((sink) => noteLines(sink, nowMs)),
+  ];
+};
+
+/** What needs a look, a line each. */
+const noteLines = ({ name, deadLetters, verification }: SinkStatusNow, nowMs: number): string[] => {
+  const notes: string[] = [];
+  if (deadLetters !== null) {
+    const { letters, sinceMs, reason } = deadLetters;
+    notes.push(
+      `${letters} dead ${letters === 1 ? 'letter' : 'letters'}, the first ${timeAgo(sinceMs, nowMs)}: ${reason} (waggle dead-letters list ${name})`,
+    );
+  }
+  if (verification !== null) notes.push(verificationText(verification, nowMs));
+  return notes.map((note) => `${name}: ${note}`);
+};
+
+const verificationText = ({ state, result, error, updatedAtMs }: NonNullable<SinkStatusNow['verification']>, nowMs: number): string => {
+  const when = timeAgo(updatedAtMs, nowMs);
+  if (state === 'failed') return `could not be verified, ${when}: ${error?.message ?? ''} [${error?.code ?? ''}]`;
+  const rows = result?.tables.reduce((sum, table) => sum + table.rows, 0) ?? 0;
+  if (state !== 'done') return `being verified, ${rows} rows so far`;
+  const differences = result === null ? 0 : differencesOf(result);
+  return `verified ${when}: ${rows} rows, ${differences === 0 ? 'no difference' : `${differences} differences (waggle verify, waggle resync)`}`;
 };
 
 const stateText = ({ state, fill }: SinkStatus, running: boolean): string => {
   // A killed daemon could not say that it closed its sinks.
   if (!running) return state === 'stopped' ? 'stopped' : 'closed';
-  return state === 'filling' && fill !== null ? `filling ${fill.table} (${fill.tablesDone}/${fill.tablesTotal} tables, ${fill.rows} rows)` : state;
+  return state === 'filling' && fill !== null ? fillText(fill) : state;
+};
+
+export const fillText = ({ table, tablesDone, tablesTotal, rows, share, rowsPerSecond, secondsLeft }: NonNullable<SinkStatus['fill']>): string => {
+  const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1000)} left`;
+  return `filling ${table} ${Math.floor(share * 100)} % (${tablesDone}/${tablesTotal} tables, ${rows} rows, ${rowsPerSecond} rows/s${left})`;
 };
 
 const checkpointText = ({ checkpoint }: SinkStatus): string => (checkpoint === null ? 'none' : `seq ${checkpoint.seq}`);
@@ -85,5 +116,7 @@ const lagText = ({ lag }: SinkStatus): string => {
 
 const errorText = ({ error }: SinkStatus, nowMs: number): string =>
   error === null ? '-' : `${error.message} [${error.code}], ${secondsAgo(error.atMs, nowMs)}`;
+
+const timeAgo = (atMs: number, nowMs: number): string => `${formatDuration(Math.max(0, nowMs - atMs))} ago`;
 
 const secondsAgo = (atMs: number, nowMs: number): string => `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;

@@ -2,11 +2,13 @@
 import { Command, CommanderError } from 'commander';
 import { WaggleError } from '../support/errors.ts';
 import { VERSION } from '../support/version.ts';
+import { deadLettersCommand } from './dead-letters.ts';
 import { doctorCommand } from './doctor.ts';
 import { reportError } from './report-error.ts';
 import { initCommand } from './init.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { runCommand } from './run.ts';
+import { resyncCommand, verifyCommand } from './sink-task.ts';
 import { statusCommand } from './status.ts';
 import { stopCommand } from './stop.ts';
 import { tailCommand } from './tail.ts';
@@ -18,6 +20,8 @@ Examples:
   $ waggle init && waggle run                              write waggle.yaml, then start the daemon
   $ waggle status                                          what the daemon has done, whether it runs or not
   $ waggle stop --all                                      end the daemon, and the keeper that outlives it
+  $ waggle verify reporting                                compare every row of a sink with the database
+  $ waggle dead-letters list                               rows that a sink refused, and why
   $ waggle doctor app.sqlite                               what would hinder capture, and the mend
 
 Exit status: 0 the orderly end (also after Ctrl-C), 1 something failed, 2 a wrong command line or configuration.`;
@@ -38,10 +42,13 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     statusCommand(),
     pauseCommand(),
     resumeCommand(),
+    verifyCommand(),
+    resyncCommand(),
+    deadLettersCommand(),
     doctorCommand(),
   ])
     program.addCommand(command);
-  for (const command of [program, ...program.commands]) {
+  for (const command of [program, ...program.commands, ...program.commands.flatMap((parent) => parent.commands)]) {
     // Usage errors are reported below, in the form of all errors.
     command.exitOverride().configureOutput({ writeErr: () => {} });
   }

@@ -38,7 +38,8 @@ const run = async (options: RunOptions): Promise<void> => {
   await runDaemon(await daemonOptions(config, hive.path), { logger, signal });
 };
 
-const daemonOptions = async (config: Config, hive: string): Promise<DaemonOptions> => ({
+/** Loads the connectors of the sinks that are enabled. */
+export const daemonOptions = async (config: Config, hive: string): Promise<DaemonOptions> => ({
   hive,
   name: config.name,
   stateDir: config.state,
@@ -54,7 +55,7 @@ const daemonOptions = async (config: Config, hive: string): Promise<DaemonOption
 });
 
 const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
-  const { name, type, target, options, filter, tables, maskKey, transform, tablesIn, batch, fill } = config;
+  const { name, type, target, options, filter, tables, maskKey, transform, tablesIn, batch, fill, deadLetters, verifyEveryMs } = config;
   const createSink = await CONNECTORS[type]!.load();
   const sink = createSink(options);
   return {
@@ -66,5 +67,7 @@ const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
     tablesIn,
     batch,
     fill,
+    deadLetters,
+    verifyEveryMs,
   };
 };

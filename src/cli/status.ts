@@ -6,8 +6,9 @@ import { isPaused } from '../capture/pause-flag.ts';
 import { readKeeperStatus } from '../keeper/keeper-connection.ts';
 import { type KeeperStatus, LOCK_NAME } from '../keeper/protocol.ts';
 import { LogReader } from '../log/log-reader.ts';
+import { DeadLetterStore, type LetterSummary } from '../pipeline/dead-letter-store.ts';
 import { sinkLag, type SinkStatus } from '../pipeline/sink-status.ts';
-import { type CaptureStatus, SinkStore } from '../pipeline/sink-store.ts';
+import { type CaptureStatus, SinkStore, type SinkTask } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
 import { FileLock } from '../support/file-lock.ts';
 import { StateLock } from '../support/state-lock.ts';
@@ -40,7 +41,14 @@ export interface Status {
   readonly keeperRuns: boolean;
   /** Why it tells nothing, if it should. */
   readonly keeperError: string | null;
-  readonly sinks: readonly SinkStatus[];
+  readonly sinks: readonly SinkStatusNow[];
+}
+
+export interface SinkStatusNow extends SinkStatus {
+  /** Rows that the sink refused; null: none. */
+  readonly deadLetters: LetterSummary | null;
+  /** The last verification, finished or not; null: none yet. */
+  readonly verification: SinkTask | null;
 }
 
 export const statusCommand = (): Command =>
@@ -96,6 +104,19 @@ const readStore = (state: string, reader: LogReader): Pick<Status, 'capture' | '
   const path = join(state, 'sinks.db');
   if (!existsSync(path)) return { capture: null, sinks: [] };
   using store = SinkStore.openForReading(path);
-  const sinks = store.list().map((sink) => ({ ...sink, lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()) }));
+  const letters = readLetters(state);
+  const sinks = store.list().map((sink) => ({
+    ...sink,
+    lag: sink.checkpoint === null ? sink.lag : sinkLag(reader, sink.checkpoint, Date.now()),
+    deadLetters: letters.find((summary) => summary.sink === sink.name) ?? null,
+    verification: store.lastVerification(sink.name),
+  }));
   return { capture: store.capture(), sinks };
+};
+
+const readLetters = (state: string): LetterSummary[] => {
+  const path = join(state, 'dead-letters.db');
+  if (!existsSync(path)) return [];
+  using letters = DeadLetterStore.open(path);
+  return letters.summaries();
 };

@@ -80,6 +80,8 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
           tablesIn: null,
           batch: { rows: 5000, delayMs: 0 },
           fill: options.snapshot ?? false,
+          deadLetters: null,
+          verifyEveryMs: null,
         },
       ],
     },

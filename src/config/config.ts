@@ -38,6 +38,10 @@ export interface SinkConfig {
   readonly transform: { readonly module: string; readonly timeoutMs: number } | null;
   /** Names the place whose tables the sink writes; null where its connector keeps none. */
   readonly tablesIn: string | null;
+  /** Null: a refused row stops the sink. */
+  readonly deadLetters: { readonly limit: number } | null;
+  /** Null: the target is compared only when somebody asks. */
+  readonly verifyEveryMs: number | null;
   readonly batch: { readonly rows: number; readonly delayMs: number };
 }
 

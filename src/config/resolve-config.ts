@@ -70,6 +70,8 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
         ? null
         : { module: resolve(directory, common.transform.module), timeoutMs: parseDuration(common.transform.timeout) },
     tablesIn: connector.tablesIn === null ? null : `${type} ${describeTarget(absolute, connector)} ${connector.tablesIn(absolute)}`,
+    deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
+    verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
   };
 };

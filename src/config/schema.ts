@@ -83,10 +83,24 @@ export const sinkCommonSchema = z.strictObject({
     .describe(
       'A function of your own for each row, run in a thread of its own: it gives an object of the columns that it changes, or null for a row that the target does not get.',
     ),
+  on_error: z
+    .enum(['dead_letter', 'stop'])
+    .default('dead_letter')
+    .describe('A row that the target refuses: dead_letter keeps it aside (`waggle dead-letters`) and goes on with the others, stop stops the sink.'),
+  dead_letters: z
+    .strictObject({
+      limit: z.int().min(1).default(100).describe('So many dead letters at most: with the next one the sink stops.'),
+    })
+    .prefault({}),
+  verify: z
+    .strictObject({
+      every: duration().describe('How often the target is compared with the hive in the background; the result stands in `waggle status`.'),
+    })
+    .optional(),
   batch: z
     .strictObject({
       rows: z.int().min(1).max(100_000).default(5000).describe('Changes in a batch at most (a transaction is never split).'),
-      delay: duration().default('50ms').describe('How long a batch waits for more changes.'),
+      delay: duration().default('5ms').describe('Least time between two batches that are not full.'),
     })
     .prefault({}),
 });

@@ -46,6 +46,13 @@ export class PageMap {
     return page < this.tree.length ? this.tree[page]! : 0;
   }
 
+  /** How many pages the tree has. */
+  pagesOf(tree: number): number {
+    let pages = 0;
+    for (const owner of this.tree) if (owner === tree) pages += 1;
+    return pages;
+  }
+
   /** Forgets every page of a tree. */
   clearTree(tree: number): void {
     for (let page = this.tree.indexOf(tree); page !== -1; page = this.tree.indexOf(tree, page + 1)) {

@@ -1,8 +1,9 @@
 /** Transactions and filled rows as the parts of a batch: mapped, coalesced, a bounded number of them in memory. */
-import type { Change, SnapshotPoint } from '../change/change.ts';
+import type { Change, RowChange, SnapshotPoint } from '../change/change.ts';
 import type { LoggedTransaction } from '../log/logged-transaction.ts';
 import { WaggleError } from '../support/errors.ts';
 import { coalesce } from './coalesce.ts';
+import { isRefusal } from './isolation.ts';
 import type { TableMapping } from './mapping.ts';
 import type { RowChunk } from './row-source.ts';
 import type { Sink, SinkChange } from './sink.ts';
@@ -14,6 +15,8 @@ const PART_BYTES = 2 * 1024 * 1024;
 export interface PartOptions {
   readonly mapping: TableMapping;
   readonly wants: Sink['wants'];
+  /** Told of a change that the mapping itself refuses (SINK_ROW_REFUSED); the others go on. Left out: the refusal is thrown. */
+  readonly refused?: (change: RowChange, error: WaggleError) => void;
 }
 
 /** The transactions' changes in order. Parts without changes for the sink are left out; so there may be no part at all. */
@@ -50,13 +53,14 @@ const chunkChanges = function* (
   for (const row of rows) yield { op: 'r', ...placed, before: null, after: row };
 };
 
-const collectParts = function* (source: Iterable<Iterable<Change>>, { mapping, wants }: PartOptions): Generator<SinkChange[], void, undefined> {
+const collectParts = function* (source: Iterable<Iterable<Change>>, options: PartOptions): Generator<SinkChange[], void, undefined> {
+  const { wants } = options;
   let part: SinkChange[] = [];
   let bytes = 0;
   for (const changes of source) {
     for (const change of changes) {
       const before = part.length;
-      mapChange(mapping, change, part);
+      mapChange(options, change, part);
       if (part.length === before) continue;
       bytes += sizeOf(change);
       if (part.length < PART_CHANGES && bytes < PART_BYTES) continue;
@@ -68,10 +72,14 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, { mapping, w
   if (part.length > 0) yield wants === 'states' ? coalesce(part) : part;
 };
 
-const mapChange = (mapping: TableMapping, change: Change, part: SinkChange[]): void => {
+const mapChange = ({ mapping, refused }: PartOptions, change: Change, part: SinkChange[]): void => {
   try {
     mapping.map(change, part);
   } catch (error) {
+    if (isRefusal(error) && refused !== undefined && change.op !== 's' && change.op !== 't') {
+      refused(change, error);
+      return;
+    }
     if (error instanceof WaggleError) throw error;
     const table = change.op === 's' ? change.name : change.table.name;
     throw new WaggleError('STATE_CORRUPT', `change ${String(change.seq)} of the table ${table} cannot be decoded`, { cause: error });

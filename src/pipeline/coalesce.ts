@@ -86,7 +86,8 @@ const plainInteger = (value: bigint): number | bigint => {
   return BigInt(number) === value ? number : value;
 };
 
-const tagged = (value: Value): string => {
+/** Equal exactly for values that SQLite takes for the same key. */
+export const tagged = (value: Value): string => {
   switch (typeof value) {
     case 'string':
       return `t${value.length}:${value}`;

@@ -18,17 +18,31 @@ export interface FillCursor {
   readonly total: number;
   /** Rows filled so far. */
   readonly rows: number;
+  /** About how much of `tables[0]` is filled, from 0 to 1. */
+  readonly share: number;
 }
 
 export const beginFill = (tables: readonly string[], reconcile: boolean): FillCursor | null =>
-  tables.length === 0 ? null : { reconcile, tables, after: null, generation: null, total: tables.length, rows: 0 };
+  tables.length === 0 ? null : { reconcile, tables, after: null, generation: null, total: tables.length, rows: 0, share: 0 };
+
+/** These tables, too, each from its first row and emptied before. */
+export const fillAgain = (cursor: FillCursor | null, tables: readonly string[]): FillCursor | null => {
+  if (cursor === null || tables.length === 0) return cursor ?? beginFill(tables, true);
+  const others = cursor.tables.filter((name) => !tables.includes(name));
+  const begun =
+    others[0] === cursor.tables[0]
+      ? { after: cursor.after, generation: cursor.generation, share: cursor.share }
+      : { after: null, generation: null, share: 0 };
+  const all = [...others, ...tables];
+  return { ...cursor, ...begun, reconcile: true, tables: all, total: cursor.total + all.length - cursor.tables.length };
+};
 
 /** Null when that was the last table. */
 export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
-  cursor.tables.length <= 1 ? null : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows };
+  cursor.tables.length <= 1 ? null : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows, share: 0 };
 
 /** The same table from its first row again. */
-export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null });
+export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null, share: 0 });
 
 /** Where a row stands in its table's order. */
 export const placeOfRow = ({ table, rowid, record }: Row): RowPlace =>

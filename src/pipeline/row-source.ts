@@ -26,4 +26,6 @@ export interface RowChunk {
   readonly generation: string;
   /** No row lies behind these. */
   readonly done: boolean;
+  /** About how much of the table these rows are, from 0 to 1: for telling how long the rest takes. */
+  readonly share: number;
 }

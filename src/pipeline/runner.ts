@@ -13,6 +13,9 @@ import type { HeadNotice } from '../stream/head-notice.ts';
 import { backoffDelayMs } from '../support/backoff.ts';
 import { type Clock, systemClock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
+import type { DeadLetterStore } from './dead-letter-store.ts';
+import { DeadLetters } from './dead-letters.ts';
+import { FillRate } from './fill-rate.ts';
 import type { FillCursor } from './fill-cursor.ts';
 import { type MappingOptions, TableMapping } from './mapping.ts';
 import type { RowSource } from './row-source.ts';
@@ -20,6 +23,7 @@ import type { Sink } from './sink.ts';
 import { type BatchOptions, SinkSession, type StopSignals } from './sink-session.ts';
 import { type SinkState, sinkLag, type SinkStatus } from './sink-status.ts';
 import type { SinkStore } from './sink-store.ts';
+import { SinkTasks } from './sink-tasks.ts';
 import { StatusWriter } from './status-writer.ts';
 
 export interface SinkRunnerOptions {
@@ -35,11 +39,15 @@ export interface SinkRunnerOptions {
   readonly rows: RowSource | null;
   /** Which tables and columns, under which names. `integers` and `wants` come from the sink, `hive` from above. */
   readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
-  /** Default: 5000 rows, 50 ms. */
+  /** Default: 5000 rows, 5 ms. */
   readonly batch?: Partial<BatchOptions>;
   /** Start with the rows that exist. Default true. */
   readonly fill?: boolean;
   readonly store: SinkStore;
+  /** Where rows go that the sink refuses, and how many of them at most; null: the first of them stops the sink. */
+  readonly deadLetters: { readonly store: DeadLetterStore; readonly limit: number } | null;
+  /** How often the target is verified in the background; null: only when asked. */
+  readonly verifyEveryMs: number | null;
   /** This sink's own directory under the state directory; made if it is not there. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -48,8 +56,9 @@ export interface SinkRunnerOptions {
   readonly drainMs?: number;
 }
 
-export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 50 };
+export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 5 };
 const DRAIN_MS = 5000;
+const TELL_FILL_MS = 5000;
 /** How long a call into the sink is waited for after it was told to give up. */
 const GIVE_UP_MS = 1000;
 
@@ -60,6 +69,7 @@ export class SinkRunner {
   readonly #status: StatusWriter;
   #resumed = new AbortController();
   #failures = 0;
+  #rate = new FillRate();
 
   /** Throws CONFIG_INVALID for a `where` that is no expression; where the mapping contradicts a table, when it meets it. */
   constructor(options: SinkRunnerOptions) {
@@ -132,8 +142,12 @@ export class SinkRunner {
     try {
       mkdirSync(stateDir, { recursive: true, mode: 0o700 });
       reader = LogReader.open(this.#options.logPath);
+      const { deadLetters, store, verifyEveryMs } = this.#options;
       const session = new SinkSession({
         sink: withKnownErrors(sink),
+        tasks: new SinkTasks({ store, sink: name, verifyEveryMs, clock: this.#clock }),
+        mappingSpec: this.#options.mapping,
+        letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
         reader,
         head,
         rows,
@@ -202,17 +216,19 @@ export class SinkRunner {
   }
 
   #opened(checkpoint: Checkpoint, cursor: FillCursor | null): void {
-    this.#status.update({ state: stateOf(cursor), checkpoint, fill: fillOf(cursor) });
+    this.#rate = new FillRate();
+    this.#status.update({ state: stateOf(cursor), checkpoint, fill: this.#rate.of(cursor, this.#clock.now()) });
   }
 
   #applied(progress: { checkpoint: Checkpoint; fill: FillCursor | null; changes: number; transactions: number }): void {
-    const { applied } = this.status;
+    const { applied, fill: before } = this.status;
     this.#failures = 0;
+    this.#tellFill(before, progress.fill);
     this.#status.update({
       state: stateOf(progress.fill),
       error: null,
       checkpoint: progress.checkpoint,
-      fill: fillOf(progress.fill),
+      fill: this.#rate.of(progress.fill, this.#clock.now()),
       applied: {
         changes: applied.changes + progress.changes,
         transactions: applied.transactions + progress.transactions,
@@ -220,6 +236,21 @@ export class SinkRunner {
       },
     });
   }
+
+  /** The log is where a terminal shows how a first fill goes. */
+  #tellFill(before: SinkStatus['fill'], cursor: FillCursor | null): void {
+    const { logger } = this.#options;
+    if (before !== null && cursor === null) logger.info({ rows: before.rows, rowsPerSecond: before.rowsPerSecond }, 'filled; following from here on');
+    if (before === null || cursor === null || this.#clock.now() - this.#toldFillAtMs < TELL_FILL_MS) return;
+    this.#toldFillAtMs = this.#clock.now();
+    const { table, rows, share, rowsPerSecond, secondsLeft } = before;
+    logger.info(
+      { table, percent: Math.floor(share * 100), rows, rowsPerSecond, secondsLeft: secondsLeft === null ? null : Math.round(secondsLeft) },
+      'filling',
+    );
+  }
+
+  #toldFillAtMs = Number.NEGATIVE_INFINITY;
 
   #reader: LogReader | null = null;
 
@@ -251,16 +282,13 @@ const initialStatus = (name: string, before: SinkStatus | null): SinkStatus => (
 
 const stateOf = (cursor: FillCursor | null): SinkState => (cursor === null ? 'streaming' : 'filling');
 
-const fillOf = (cursor: FillCursor | null): SinkStatus['fill'] =>
-  cursor === null
-    ? null
-    : { table: cursor.tables[0] ?? '', tablesDone: cursor.total - cursor.tables.length, tablesTotal: cursor.total, rows: cursor.rows };
-
 /** The sink, with what its connector did not classify as SINK_FAILED. Everything else that a session throws is then not the sink's. */
 const withKnownErrors = (sink: Sink): Sink => ({
   wants: sink.wants,
   open: (context) => knownErrors(() => sink.open(context)),
   apply: (batch) => knownErrors(() => sink.apply(batch)),
+  ...(sink.rehearse === undefined ? {} : { rehearse: (batch) => knownErrors(() => sink.rehearse!(batch)) }),
+  ...(sink.audit === undefined ? {} : { audit: sink.audit }),
   close: () => sink.close(),
 });
 

@@ -5,7 +5,6 @@
  * applied exactly when the sink stands at the position at which the chunk was read. Keeps nothing that the checkpoint
  * does not hold: after an error the next session goes on from the target's own checkpoint.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../change/change.ts';
 import type { Catalog } from '../change/table.ts';
@@ -14,11 +13,16 @@ import type { LogReader } from '../log/log-reader.ts';
 import type { HeadNotice } from '../stream/head-notice.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
-import { chunkParts, transactionParts } from './batch-parts.ts';
-import { beginFill, decodeCursor, encodeCursor, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
+import { BatchApplier } from './batch-applier.ts';
+import { chunkParts } from './batch-parts.ts';
+import type { DeadLetters } from './dead-letters.ts';
+import { beginFill, decodeCursor, encodeCursor, fillAgain, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
 import type { TableMapping } from './mapping.ts';
+import { mappingChanges, type MappingSpec } from './mapping-changes.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
-import type { Sink, SinkChange, SinkContext } from './sink.ts';
+import type { Sink, SinkContext } from './sink.ts';
+import type { SinkTasks } from './sink-tasks.ts';
+import { TaskRunner } from './task-runner.ts';
 
 export interface BatchOptions {
   /** Changes after which a batch is sent. A transaction is never divided, so a batch can be larger. */
@@ -41,6 +45,12 @@ export interface SessionOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly observer: SessionObserver;
+  /** Where refused rows go; null: the first of them is the session's error. */
+  readonly letters: DeadLetters | null;
+  /** Null: nothing is asked of the sink but to follow. */
+  readonly tasks: SinkTasks | null;
+  /** What the mapping was made of: tables whose part of it changed are read anew. */
+  readonly mappingSpec: MappingSpec;
 }
 
 /** Told what happens, for the status. Must not throw. */
@@ -66,17 +76,17 @@ const CAPTURE_POLL_MS = 50;
 
 export class SinkSession {
   readonly #options: SessionOptions;
-  #checkpoint: Checkpoint = { logId: '', term: '', seq: 0, txid: '', fill: null };
-  #cursor: FillCursor | null = null;
-  /** The checkpoint in memory is ahead of the target's, by changes that are none for this sink. */
-  #unsaved = false;
-  #sentAtMs = Number.NEGATIVE_INFINITY;
+  readonly #applier: BatchApplier;
   #stopSeq: number | null = null;
   /** The chunk behind the one that is being applied. */
   #ahead: { readonly cursor: FillCursor; readonly chunk: Promise<RowChunk | null> } | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#applier = new BatchApplier({
+      ...options,
+      onApplied: ({ checkpoint, cursor, counts }) => options.observer.applied({ checkpoint, fill: cursor, ...counts }),
+    });
   }
 
   /** Returns when stopped, with everything that was in the log then applied. Rejects with the first error. */
@@ -86,15 +96,19 @@ export class SinkSession {
     const catalog = await this.#captureStarted(stop);
     if (catalog === null) return;
     await this.#begin(known, catalog);
-    observer.opened(this.#checkpoint, this.#cursor);
+    observer.opened(this.#applier.checkpoint, this.#applier.cursor);
+    const tasks = this.#taskRunner(stop);
     while (!stop.abandon.aborted) {
-      if (this.#cursor !== null && !stop.finish.aborted) {
-        await this.#fillStep(this.#cursor, stop);
+      if (this.#applier.cursor !== null && !stop.finish.aborted) {
+        await this.#fillStep(this.#applier.cursor, stop);
+      } else if (!stop.finish.aborted && tasks !== null && (await tasks.step())) {
+        // The stream came along with it.
       } else if (!(await this.#streamStep(stop))) {
         break;
       }
+      await this.#applier.retryLetters();
     }
-    if (this.#unsaved && !stop.abandon.aborted) await this.#save();
+    if (this.#applier.isUnsaved && !stop.abandon.aborted) await this.#applier.save();
   }
 
   /** Null when stopped before capture had appended anything. */
@@ -113,8 +127,8 @@ export class SinkSession {
     mapping.check(catalog);
     const match = known === null ? null : reader.check(known);
     if (known !== null && match === 'exact') {
-      this.#checkpoint = known;
-      this.#cursor = fill ? decodeCursor(known.fill) : null;
+      this.#applier.begin(known, fill ? decodeCursor(known.fill) : null);
+      if (fill) await this.#followMapping(catalog);
       return;
     }
     if (known !== null) {
@@ -129,45 +143,86 @@ export class SinkSession {
     const { reader, mapping, fill } = this.#options;
     const { logId, term, head, catalog } = reader.info();
     const names = (catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
-    this.#cursor = fill ? beginFill(names, reconcile) : null;
-    this.#checkpoint = { logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(this.#cursor) };
+    const cursor = fill ? beginFill(names, reconcile) : null;
+    this.#applier.begin({ logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(cursor) }, cursor);
+    this.#options.tasks?.saveMapping(JSON.stringify(this.#options.mappingSpec));
     // Saved at once: a kill before the first batch must not lose what comes between.
-    if (this.#cursor === null) await this.#save();
+    if (cursor === null) await this.#applier.save();
+  }
+
+  /** Tables that the sink did not get before are filled; those that it gets in another form now are compared and mended, or filled where that cannot be. */
+  async #followMapping(catalog: Catalog): Promise<void> {
+    const { tasks, mappingSpec, sink, logger } = this.#options;
+    const spec = JSON.stringify(mappingSpec);
+    const before = tasks?.mapping() ?? null;
+    if (tasks === null || before === spec) return;
+    if (before !== null) {
+      const { added, changed } = mappingChanges(before, mappingSpec, catalog);
+      const refilled = sink.audit === undefined ? [...added, ...changed] : added;
+      if (refilled.length > 0) await this.#fillAgain(refilled);
+      if (sink.audit !== undefined && changed.length > 0) tasks.askResync(changed);
+      if (added.length + changed.length > 0) logger.info({ added, changed }, 'the configuration of these tables changed: they are read anew');
+    }
+    tasks.saveMapping(spec);
+  }
+
+  async #fillAgain(tables: readonly string[]): Promise<void> {
+    this.#applier.moveCursor(fillAgain(this.#applier.cursor, tables));
+    await this.#applier.save();
+  }
+
+  #taskRunner(stop: StopSignals): TaskRunner | null {
+    const { tasks, reader, clock } = this.#options;
+    if (tasks === null) return null;
+    return new TaskRunner(this.#options, tasks, {
+      applier: this.#applier,
+      reach: async (asOf) => {
+        if (asOf.seq < this.#applier.checkpoint.seq) {
+          await clock.sleep(CAPTURE_POLL_MS, stop.finish);
+          return false;
+        }
+        await this.#applyUpTo(asOf.seq, stop);
+        if (stop.abandon.aborted) return false;
+        this.#checkReached(asOf);
+        return true;
+      },
+      catchUp: () => this.#applyUpTo(reader.head().seq, stop),
+      fillAgain: (tables) => this.#fillAgain(tables),
+    });
   }
 
   async #fillStep(cursor: FillCursor, stop: StopSignals): Promise<void> {
-    const { mapping, sink, clock } = this.#options;
+    const { mapping, clock } = this.#options;
     const chunk = await this.#chunk(cursor);
     const fits = chunk !== null && mapping.table(chunk.table) !== null;
     if (!fits || (cursor.after !== null && cursor.generation !== chunk.generation)) {
-      this.#moveCursor(fits ? restartTable(cursor) : nextTable(cursor));
+      this.#applier.moveCursor(fits ? restartTable(cursor) : nextTable(cursor));
       return;
     }
     // An older state than the sink has would undo changes that it has: ask again.
-    if (chunk.asOf.seq < this.#checkpoint.seq) {
+    if (chunk.asOf.seq < this.#applier.checkpoint.seq) {
       await clock.sleep(CAPTURE_POLL_MS, stop.finish);
       return;
     }
     await this.#applyUpTo(chunk.asOf.seq, stop);
     if (stop.abandon.aborted) return;
-    if (this.#checkpoint.seq !== chunk.asOf.seq || this.#checkpoint.txid !== chunk.asOf.txid) {
-      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `the mirror was read at ${chunk.asOf.seq}, which is not in the log`);
-    }
+    this.#checkReached(chunk.asOf);
     const next = cursorBehind(cursor, chunk);
     if (next !== null && !stop.finish.aborted) this.#readAhead(next);
     const first = cursor.after === null;
-    await this.#send({
-      parts: chunkParts(chunk, {
-        mapping,
-        wants: sink.wants,
-        begin: first,
-        empty: first && cursor.reconcile,
-        timestampUs: clock.now() * 1000,
-      }),
-      checkpoint: { ...this.#checkpoint, fill: encodeCursor(next) },
+    if (first) this.#options.letters?.forgetTable(chunk.table.name);
+    await this.#applier.deliver({
+      parts: () =>
+        chunkParts(chunk, { ...this.#applier.partOptions(), begin: first, empty: first && cursor.reconcile, timestampUs: clock.now() * 1000 }),
+      checkpoint: { ...this.#applier.checkpoint, fill: encodeCursor(next) },
       cursor: next,
       counts: { changes: 0, transactions: 0 },
     });
+  }
+
+  #checkReached({ seq, txid }: RowChunk['asOf']): void {
+    if (this.#applier.checkpoint.seq !== seq || this.#applier.checkpoint.txid !== txid)
+      throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `the mirror was read at ${seq}, which is not in the log`);
   }
 
   #chunk(cursor: FillCursor): Promise<RowChunk | null> {
@@ -186,53 +241,47 @@ export class SinkSession {
     this.#ahead = { cursor, chunk };
   }
 
-  #moveCursor(cursor: FillCursor | null): void {
-    this.#cursor = cursor;
-    this.#checkpoint = { ...this.#checkpoint, fill: encodeCursor(cursor) };
-    this.#unsaved = true;
-  }
-
   async #applyUpTo(seq: number, stop: StopSignals): Promise<void> {
-    while (this.#checkpoint.seq < seq && !stop.abandon.aborted) {
+    while (this.#applier.checkpoint.seq < seq && !stop.abandon.aborted) {
       const transactions = this.#next([], seq);
       if (transactions.length === 0) return;
-      await this.#apply(transactions);
+      await this.#applier.apply(transactions);
     }
   }
 
   /** One batch. False: stopped, and nothing is left to do. */
   async #streamStep(stop: StopSignals): Promise<boolean> {
     const transactions = await this.#collect(stop);
-    if (transactions.length > 0) await this.#apply(transactions);
-    else if (stop.finish.aborted) return false;
-    if (this.#unsaved && this.#options.clock.now() - this.#sentAtMs >= UNSAVED_MS) await this.#save();
-    return this.#stopSeq === null || this.#checkpoint.seq < this.#stopSeq;
+    if (transactions.length > 0) await this.#applier.apply(transactions);
+    else if (this.#stopSeq !== null) return false;
+    if (this.#applier.isUnsaved && this.#options.clock.now() - this.#applier.sentAtMs >= UNSAVED_MS) await this.#applier.save();
+    return this.#stopSeq === null || this.#applier.checkpoint.seq < this.#stopSeq;
   }
 
   /** Waits for a batch. Empty: stopped, or time to look after something else. */
   async #collect(stop: StopSignals): Promise<LoggedTransaction[]> {
     const { batch, clock, head, reader } = this.#options;
-    const batchEndMs = (): number => this.#sentAtMs + batch.delayMs;
+    const batchEndMs = (): number => this.#applier.sentAtMs + batch.delayMs;
     let transactions: LoggedTransaction[] = [];
     for (;;) {
       if (stop.finish.aborted) this.#stopSeq ??= reader.head().seq;
       if (this.#stopSeq !== null) return this.#next(transactions, this.#stopSeq);
       const before = transactions.length;
       transactions = this.#next(transactions, Number.POSITIVE_INFINITY);
-      const seq = transactions.at(-1)?.info.lastSeq ?? this.#checkpoint.seq;
+      const seq = transactions.at(-1)?.info.lastSeq ?? this.#applier.checkpoint.seq;
       if (this.#isFull(seq, inlineBytes(transactions))) return transactions;
       if (transactions.length > before) continue;
       const waitMs = transactions.length === 0 ? POLL_MS : batchEndMs() - clock.now();
       if (waitMs <= 0) return transactions;
       await head.waitBehind(seq, { timeoutMs: waitMs, signal: stop.finish });
-      if (transactions.length === 0 && this.#unsaved) return transactions;
+      if (transactions.length === 0) return transactions;
     }
   }
 
   /** The transactions and those that follow them in the log, up to `maxSeq` and as many as a batch takes. */
   #next(transactions: readonly LoggedTransaction[], maxSeq: number): LoggedTransaction[] {
     const result = [...transactions];
-    let seq = result.at(-1)?.info.lastSeq ?? this.#checkpoint.seq;
+    let seq = result.at(-1)?.info.lastSeq ?? this.#applier.checkpoint.seq;
     if (seq >= maxSeq) return result;
     let bytes = inlineBytes(result);
     for (const transaction of this.#options.reader.transactionsAfter(seq, PAGE)) {
@@ -245,92 +294,16 @@ export class SinkSession {
   }
 
   #isFull(seq: number, bytes: number): boolean {
-    return seq - this.#checkpoint.seq >= this.#options.batch.rows || bytes >= BATCH_BYTES;
+    return seq - this.#applier.checkpoint.seq >= this.#options.batch.rows || bytes >= BATCH_BYTES;
   }
-
-  async #apply(transactions: readonly LoggedTransaction[]): Promise<void> {
-    const { mapping, sink } = this.#options;
-    const { lastSeq, txid } = transactions.at(-1)!.info;
-    await this.#send({
-      parts: transactionParts(transactions, { mapping, wants: sink.wants }),
-      checkpoint: { ...this.#checkpoint, ...this.#termNow(), seq: lastSeq, txid },
-      cursor: this.#cursor,
-      counts: { changes: lastSeq - this.#checkpoint.seq, transactions: transactions.length },
-    });
-  }
-
-  /** What was read now was proven by the term of now. */
-  #termNow(): Pick<Checkpoint, 'term'> {
-    return { term: this.#options.reader.term() };
-  }
-
-  #save(): Promise<void> {
-    return this.#sendParts(noParts(), { checkpoint: this.#checkpoint, cursor: this.#cursor, counts: { changes: 0, transactions: 0 } });
-  }
-
-  async #send(batch: Progress & { readonly parts: Iterator<SinkChange[], void> }): Promise<void> {
-    const first = batch.parts.next();
-    if (first.done === true && batch.cursor === this.#cursor) {
-      // Nothing in it for this sink: the target need not be asked each time.
-      this.#moved(batch);
-      this.#unsaved = true;
-      return;
-    }
-    await this.#sendParts(chain(first, batch.parts), batch);
-  }
-
-  async #sendParts(parts: Iterator<SinkChange[], void>, progress: Progress): Promise<void> {
-    const { sink, clock } = this.#options;
-    let failed: { readonly error: unknown } | null = null;
-    const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
-      try {
-        for (let part = parts.next(); part.done !== true; part = parts.next()) {
-          yield part.value;
-          await nextTurn();
-        }
-      } catch (error) {
-        // The sink may wrap what it gets: the log's own error is the one to act upon.
-        failed = { error };
-        throw error;
-      }
-    };
-    this.#sentAtMs = clock.now();
-    // A sink that never waits (an embedded database) must not keep signals, timers and other sinks waiting.
-    await nextTurn();
-    try {
-      await sink.apply({ parts: guarded(), checkpoint: progress.checkpoint });
-    } catch (error) {
-      throw (failed as { readonly error: unknown } | null)?.error ?? error;
-    }
-    this.#unsaved = false;
-    this.#moved(progress);
-  }
-
-  #moved({ checkpoint, cursor, counts }: Progress): void {
-    this.#checkpoint = checkpoint;
-    this.#cursor = cursor;
-    this.#options.observer.applied({ checkpoint, fill: cursor, ...counts });
-  }
-}
-
-interface Progress {
-  readonly checkpoint: Checkpoint;
-  readonly cursor: FillCursor | null;
-  readonly counts: { readonly changes: number; readonly transactions: number };
 }
 
 const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {
   if (chunk.done) return nextTable(cursor, chunk.rows.length);
   const last = chunk.rows.at(-1);
   const after = last === undefined ? cursor.after : placeOfRow(last);
-  return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length };
+  return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length, share: cursor.share + chunk.share };
 };
 
 const inlineBytes = (transactions: readonly LoggedTransaction[]): number =>
   transactions.reduce((bytes, transaction) => bytes + transaction.inlineBytes, 0);
-
-const noParts = function* (): Generator<SinkChange[], void, undefined> {};
-
-const chain = function* (first: IteratorResult<SinkChange[], void>, rest: Iterator<SinkChange[], void>): Generator<SinkChange[], void, undefined> {
-  for (let part = first; part.done !== true; part = rest.next()) yield part.value;
-};

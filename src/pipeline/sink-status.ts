@@ -32,6 +32,12 @@ export interface SinkStatus {
     readonly tablesDone: number;
     readonly tablesTotal: number;
     readonly rows: number;
+    /** About how much of the table is filled, from 0 to 1. */
+    readonly share: number;
+    /** Since the sink was opened. */
+    readonly rowsPerSecond: number;
+    /** For the rest of the table; null: too early to tell. */
+    readonly secondsLeft: number | null;
   } | null;
   /** The last error, also when the sink went on since. */
   readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string; readonly atMs: number } | null;

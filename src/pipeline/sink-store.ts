@@ -2,7 +2,8 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { stateError } from '../log/state-errors.ts';
-import { WaggleError } from '../support/errors.ts';
+import { type ErrorCode, WaggleError } from '../support/errors.ts';
+import type { AuditResult } from './audit.ts';
 import type { SinkStatus } from './sink-status.ts';
 
 const FORMAT = 1;
@@ -22,6 +23,30 @@ export interface CaptureStatus {
   readonly updatedAtMs: number;
 }
 
+/** Something that a sink's runner was asked for. */
+export interface SinkTask {
+  readonly id: number;
+  readonly sink: string;
+  readonly kind: 'verify' | 'resync';
+  /** Names in the hive; null: all tables of the sink. */
+  readonly tables: readonly string[] | null;
+  /** In the background, with most of the time left to the stream. */
+  readonly slow: boolean;
+  readonly state: 'asked' | 'running' | 'done' | 'failed';
+  /** As far as it has come. Null: nothing yet, or the tables are filled anew (`fill` of the status tells how far). */
+  readonly result: AuditResult | null;
+  readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
+  readonly startedAtMs: number | null;
+  readonly updatedAtMs: number;
+}
+
+type TaskRow = Omit<SinkTask, 'tables' | 'slow' | 'result' | 'error'> & {
+  readonly tables: string | null;
+  readonly slow: number;
+  readonly result: string | null;
+  readonly error: string | null;
+};
+
 export class SinkStore implements Disposable {
   readonly #path: string;
   readonly #database: Database.Database;
@@ -40,6 +65,11 @@ export class SinkStore implements Disposable {
       database.pragma('synchronous = NORMAL');
       database.exec('CREATE TABLE IF NOT EXISTS sinks (name TEXT PRIMARY KEY, status TEXT NOT NULL) WITHOUT ROWID');
       database.exec('CREATE TABLE IF NOT EXISTS capture (id INTEGER PRIMARY KEY CHECK (id = 1), status TEXT NOT NULL)');
+      database.exec(
+        `CREATE TABLE IF NOT EXISTS tasks (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, kind TEXT NOT NULL, tables TEXT, slow INTEGER NOT NULL,
+           state TEXT NOT NULL, result TEXT, error TEXT, started_at_ms INTEGER, updated_at_ms INTEGER NOT NULL);
+         CREATE TABLE IF NOT EXISTS mappings (sink TEXT PRIMARY KEY, spec TEXT NOT NULL) WITHOUT ROWID`,
+      );
       if (database.pragma('user_version', { simple: true }) === 0) database.pragma(`user_version = ${FORMAT}`);
       return database;
     });
@@ -89,6 +119,78 @@ export class SinkStore implements Disposable {
       if (table === undefined) return null;
       const row = this.#database.prepare<[], { status: string }>('SELECT status FROM capture').get();
       return row === undefined ? null : (JSON.parse(row.status) as CaptureStatus);
+    });
+  }
+
+  /** Asks the runner of a sink for something. The task's id. */
+  ask(task: Pick<SinkTask, 'sink' | 'kind' | 'tables' | 'slow'>, atMs: number): number {
+    return this.#try(() =>
+      Number(
+        this.#database
+          .prepare("INSERT INTO tasks (sink, kind, tables, slow, state, updated_at_ms) VALUES (?, ?, ?, ?, 'asked', ?)")
+          .run(task.sink, task.kind, task.tables === null ? null : JSON.stringify(task.tables), task.slow ? 1 : 0, atMs).lastInsertRowid,
+      ),
+    );
+  }
+
+  /** The oldest that is not done: a killed daemon leaves one that runs. */
+  nextTask(sink: string): SinkTask | null {
+    return this.#task("WHERE sink = ? AND state IN ('asked', 'running') ORDER BY id", sink);
+  }
+
+  task(id: number): SinkTask | null {
+    return this.#task('WHERE id = ?', id);
+  }
+
+  /** The last verification of a sink, whether it runs or has ended. */
+  lastVerification(sink: string): SinkTask | null {
+    return this.#task("WHERE sink = ? AND kind = 'verify' ORDER BY id DESC", sink);
+  }
+
+  saveTask({ id, state, result, error, startedAtMs, updatedAtMs }: SinkTask): void {
+    this.#try(() => {
+      this.#database
+        .prepare('UPDATE tasks SET state = ?, result = ?, error = ?, started_at_ms = ?, updated_at_ms = ? WHERE id = ?')
+        .run(state, result === null ? null : JSON.stringify(result), error === null ? null : JSON.stringify(error), startedAtMs, updatedAtMs, id);
+    });
+  }
+
+  mapping(sink: string): string | null {
+    return this.#try(() => this.#database.prepare<[string], string>('SELECT spec FROM mappings WHERE sink = ?').pluck().get(sink) ?? null);
+  }
+
+  saveMapping(sink: string, spec: string): void {
+    this.#try(() => {
+      this.#database.prepare('INSERT OR REPLACE INTO mappings (sink, spec) VALUES (?, ?)').run(sink, spec);
+    });
+  }
+
+  /** Tasks that ended, but for the last verification of each sink. */
+  forgetTasks(beforeMs: number): void {
+    this.#try(() => {
+      this.#database
+        .prepare(
+          `DELETE FROM tasks WHERE state IN ('done', 'failed') AND updated_at_ms < ? AND id NOT IN (SELECT max(id) FROM tasks WHERE kind = 'verify' GROUP BY sink)`,
+        )
+        .run(beforeMs);
+    });
+  }
+
+  #task(where: string, parameter: string | number): SinkTask | null {
+    return this.#try(() => {
+      const row = this.#database
+        .prepare<unknown[], TaskRow>(
+          `SELECT id, sink, kind, tables, slow, state, result, error, started_at_ms AS startedAtMs, updated_at_ms AS updatedAtMs FROM tasks ${where} LIMIT 1`,
+        )
+        .get(parameter);
+      if (row === undefined) return null;
+      return {
+        ...row,
+        slow: row.slow === 1,
+        tables: row.tables === null ? null : (JSON.parse(row.tables) as string[]),
+        result: row.result === null ? null : (JSON.parse(row.result) as AuditResult),
+        error: row.error === null ? null : (JSON.parse(row.error) as SinkTask['error']),
+      };
     });
   }
 

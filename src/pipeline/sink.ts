@@ -26,7 +26,37 @@ export interface Sink {
    * After a throw the runner calls `close` and `open` before the next `apply`.
    */
   apply(batch: Batch): Promise<void>;
+  /**
+   * Does what `apply` does, with everything that the target checks at a commit, and then takes it all back. The runner looks with it for the row
+   * that the target refuses. When it resolves the sink is open and at its checkpoint as before; a throw is as that of `apply`.
+   * Left out where the target has no transactions: such a sink names the row itself, with a RowRefusedError.
+   */
+  rehearse?(batch: Batch): Promise<void>;
+  /** What `verify` and `resync` need. Left out where the target cannot be read. */
+  readonly audit?: SinkAudit;
   close(): Promise<void>;
+}
+
+/**
+ * Reading back what the target holds. Called on an open sink, never while `apply` runs, and errors are as those of `apply`: the runner closes and opens
+ * the sink before it is used again. Nothing is written. A table that the target does not have (yet) has no rows.
+ */
+export interface SinkAudit {
+  /** Which of these rows (values in column order, every key once) the target does not hold just as `apply` would write them; indexes into `rows`. */
+  compare(table: SinkTable, rows: readonly (readonly Value[])[]): Promise<RowDifferences>;
+  /** How many rows the target table has. */
+  count(table: SinkTable): Promise<number>;
+  /**
+   * Keys of the target's rows, in an order of its own, those behind `after` (null: from the first), at most `limit` of them. Fewer: that was all.
+   * Rejects with SINK_NOT_READABLE, and stays open, where keys do not come back as the hive writes them (a timestamp as a key).
+   */
+  keys(table: SinkTable, after: readonly Value[] | null, limit: number): Promise<(readonly Value[])[]>;
+}
+
+export interface RowDifferences {
+  readonly missing: readonly number[];
+  /** There, but not as they should be. */
+  readonly changed: readonly number[];
 }
 
 /** SINK_ROW_REFUSED from a sink that knows which change the target refuses. The runner then needs no search, and no `rehearse`. */

@@ -99,7 +99,15 @@ export const ERROR_KINDS = {
   /** The server refuses the user, the password or a right that is needed. */
   SINK_DENIED: kind('Check user, password and rights (CREATE on the schema, INSERT, UPDATE, DELETE).'),
   /** The target refuses a row for what is in it. */
-  SINK_ROW_REFUSED: kind('Change the column in the target, or exclude the column or table, then start waggle again; it goes on with that row.'),
+  SINK_ROW_REFUSED: kind(
+    'Change the column in the target, or exclude the column or table, then start waggle again; it goes on with that row. `on_error: dead_letter` lets the others pass.',
+  ),
+  /** So many rows were refused that it is no longer about single rows. */
+  SINK_DEAD_LETTERS_FULL: kind('See why with `waggle dead-letters list`, mend it, then retry or discard them and start waggle again.'),
+  /** There is no dead letter, sink or table of that name. */
+  NOT_FOUND: kind('See the names with `waggle status`.', { exitStatus: 2 }),
+  /** The target of this sink cannot be read back (a file, a webhook). */
+  SINK_NOT_READABLE: kind('Only sinks into databases can be verified.', { exitStatus: 2 }),
   /** A target table does not fit (column of another type, missing unique index). */
   SINK_TABLE_MISFIT: kind('Let waggle create the table, or make its key columns the primary key.'),
   /** The sink's checkpoint is not in the log (other log, restored target, or retention went past it). */

@@ -23,7 +23,7 @@ const readInChunks = (scene: CaptureScene, name: string): { rows: Row[]; chunks:
     rows.push(...chunk.records.map((record, index) => new Row(table, chunk.rowids[index]!, record, encoding)));
     if (chunk.done) return { rows, chunks };
     if (chunks > 2000) throw new Error('the chunks come to no end');
-    const cursor = { reconcile: false, tables: [name], after: placeOfRow(rows.at(-1)!), generation: '1', total: 1, rows: rows.length };
+    const cursor = { reconcile: false, tables: [name], after: placeOfRow(rows.at(-1)!), generation: '1', total: 1, rows: rows.length, share: 0 };
     after = decodeCursor(encodeCursor(cursor))!.after;
   }
 };

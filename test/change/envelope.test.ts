@@ -118,6 +118,15 @@ describe('the envelope', () => {
       ts_us: 5,
       source: { snapshot: 'true', sequence: '["3","900"]', txid: '3:900' },
     });
+    const empty = {
+      op: 'r',
+      seq: null,
+      transaction: null,
+      collectionOrder: 0,
+      snapshot: { seq: 0, txid: '', timestampUs: 5 },
+      table: ITEMS,
+    } as const;
+    expect(JSON.parse(encode({ ...empty, before: null, after: row })).source.sequence).toBe('["0","0"]');
     const placed = { seq: 13, transaction, collectionOrder: 1 };
     for (const change of [
       { op: 't', ...placed, table: ITEMS },

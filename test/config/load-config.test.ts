@@ -83,6 +83,8 @@ describe('a good configuration', () => {
           transform: null,
           tablesIn: 'postgres db.example:5432/reports public',
           batch: { rows: 5000, delayMs: 50 },
+          deadLetters: { limit: 100 },
+          verifyEveryMs: null,
         },
         expect.objectContaining({ name: 'copy', type: 'sqlite', options: { file: '/copy.sqlite' }, target: '/copy.sqlite' }),
         expect.objectContaining({ name: 'local', type: 'pglite', options: { dir: '/pg' } }),

@@ -6,6 +6,7 @@ import { createSink } from '../../connectors/pglite/sink.ts';
 import { SqlSink } from '../../connectors/postgres/sql-sink.ts';
 import type { ResultRow, Session } from '../../connectors/postgres/session.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
@@ -39,6 +40,7 @@ const target: ConformanceTarget = {
 
 describe('pglite', { timeout: 60_000 }, () => {
   conformance(async () => target);
+  auditConformance(async () => target);
 
   it('keeps data and checkpoint in its directory, and keeps a second sink out of it', async () => {
     const dir = join(directory.path, 'deep', 'pg');

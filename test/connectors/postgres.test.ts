@@ -6,6 +6,7 @@ import type { Sink } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
@@ -37,6 +38,7 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
   };
 
   conformance(async () => target);
+  auditConformance(async () => target);
 
   let counter = 0;
   const opened = async (options: { url?: string; schema?: string } = {}): Promise<Sink> => {
@@ -201,6 +203,63 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
     expect(rows).toEqual([
       { at: expect.stringContaining('2026-01-01'), ok: true, doc: { a: '"x"' }, n: 5, price: '1.25', mood: 'ok', short: 'abcde', serial: '1' },
     ]);
+  });
+
+  describe('constraints of the target that were legal in the hive as a whole', () => {
+    const users = sinkTable('unique_users', [{ name: 'id', key: true }, { name: 'email' }]);
+    const parents = sinkTable('fk_parents', [{ name: 'id', key: true }]);
+    const children = sinkTable('fk_children', [{ name: 'id', key: true }, { name: 'parent' }]);
+
+    it.each(['UNIQUE', 'UNIQUE DEFERRABLE'])('a %s value that changes places, moves from a deleted row, goes round', async (unique) => {
+      await admin.query(`DROP TABLE IF EXISTS unique_users; CREATE TABLE unique_users (id text PRIMARY KEY, email text ${unique})`);
+      const sink = await opened();
+      await apply(sink, upsert(users, ['a', 'A']), upsert(users, ['b', 'B']), upsert(users, ['c', 'C']));
+      await apply(sink, upsert(users, ['a', 'B']), upsert(users, ['b', 'A']));
+      await apply(sink, upsert(users, ['d', 'C']), remove(users, ['c']));
+      await apply(sink, upsert(users, ['a', 'A']), upsert(users, ['b', 'C']), upsert(users, ['d', 'B']));
+      const { rows } = await admin.query({ text: 'SELECT id, email FROM unique_users ORDER BY id', rowMode: 'array' });
+      expect(rows).toEqual([
+        ['a', 'A'],
+        ['b', 'C'],
+        ['d', 'B'],
+      ]);
+      await expect(apply(sink, upsert(users, ['x', 'A']))).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED' });
+      await sink.close();
+    });
+
+    it('foreign keys: children come and go in any order, and move to another parent', async () => {
+      await admin.query(
+        'CREATE TABLE fk_parents (id text PRIMARY KEY); CREATE TABLE fk_children (id text PRIMARY KEY, parent text REFERENCES fk_parents)',
+      );
+      const sink = await opened();
+      await apply(sink, upsert(children, ['c', 'p']), upsert(parents, ['p']));
+      await apply(sink, upsert(parents, ['q']), upsert(children, ['c', 'q']), remove(parents, ['p']));
+      await apply(sink, remove(parents, ['q']), remove(children, ['c']));
+      expect((await admin.query('SELECT FROM fk_children')).rowCount).toBe(0);
+      expect((await admin.query('SELECT FROM fk_parents')).rowCount).toBe(0);
+      await expect(apply(sink, upsert(children, ['c', 'none']))).rejects.toMatchObject({
+        code: 'SINK_ROW_REFUSED',
+        message: expect.stringContaining('fk_children'),
+      });
+      await sink.close();
+    });
+
+    it('never deletes a row to write it again where that would take more with it', async () => {
+      await admin.query(
+        `CREATE TABLE cascading (id text PRIMARY KEY, email text UNIQUE); CREATE TABLE of_the_user (id text REFERENCES cascading ON DELETE CASCADE);
+         CREATE TABLE with_more (id text PRIMARY KEY, email text UNIQUE, note text)`,
+      );
+      for (const name of ['cascading', 'with_more']) {
+        const table = sinkTable(name, [{ name: 'id', key: true }, { name: 'email' }]);
+        const sink = await opened();
+        await apply(sink, upsert(table, ['a', 'A']), upsert(table, ['b', 'B']));
+        await admin.query("INSERT INTO of_the_user SELECT 'a' WHERE NOT EXISTS (SELECT FROM of_the_user); UPDATE with_more SET note = 'mine'");
+        await expect(apply(sink, upsert(table, ['a', 'B']), upsert(table, ['b', 'A']))).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED' });
+        await sink.close();
+      }
+      expect((await admin.query('SELECT FROM of_the_user')).rowCount).toBe(1);
+      expect((await admin.query("SELECT FROM with_more WHERE note = 'mine'")).rowCount).toBe(2);
+    });
   });
 
   it('refuses U+0000 in text, with table and column', async () => {

@@ -6,8 +6,9 @@ import { createSink } from '../../connectors/sqlite/sink.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { SinkTable } from '../../src/pipeline/sink.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
-import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
+import { batchOf, checkpointAt, contextOf, sinkTable, upsert, remove } from './sink-changes.ts';
 
 const directory = temporaryDirectory();
 afterAll(() => directory[Symbol.dispose]());
@@ -44,6 +45,7 @@ const target: ConformanceTarget = {
 
 describe('sqlite', () => {
   conformance(async () => target);
+  auditConformance(async () => target);
 
   it('writes WAL mode, the declared types and the same affinities', async () => {
     const table = sinkTable('declared', [
@@ -61,6 +63,42 @@ describe('sqlite', () => {
       expect(database.prepare("SELECT type FROM pragma_table_info('declared')").pluck().all()).toEqual(['INT', 'VARCHAR(20)', '', 'NUMERIC']);
       expect(database.prepare('SELECT typeof(id), typeof(b) FROM declared').raw().get()).toEqual(['text', 'text']);
     });
+  });
+
+  it('unique values change places, over any number of rows; a row that is refused is named', async () => {
+    const table = sinkTable('unique_users', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'email' }]);
+    withDatabase((database) => database.exec('CREATE TABLE unique_users (id INTEGER PRIMARY KEY, email TEXT UNIQUE)'));
+    const sink = createSink({ file });
+    await sink.open(contextOf('unique_users'));
+    const apply = (rows: readonly [bigint, string][], deletes: readonly bigint[] = []): Promise<void> =>
+      sink.apply(batchOf([rows.map((row) => upsert(table, row)), deletes.map((id) => remove(table, [id]))], checkpointAt(1)));
+    const rows = Array.from({ length: 200 }, (_, index): [bigint, string] => [BigInt(index), `e${index}`]);
+    await apply(rows);
+    // Each row takes the value of the next one, which gives it up only afterwards; the last that of one that is deleted.
+    await apply(
+      rows.slice(0, -1).map(([id], index) => [id, `e${index + 1}`]),
+      [199n],
+    );
+    const error: unknown = await apply([
+      [500n, 'new'],
+      [501n, 'e7'],
+    ]).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: [501n] }, message: expect.stringContaining('unique_users.email') });
+    await sink.close();
+    withDatabase((database) => {
+      const found = database.prepare('SELECT id, email FROM unique_users ORDER BY id').raw().all();
+      expect(found).toEqual(rows.slice(0, -1).map(([id], index) => [Number(id), `e${index + 1}`]));
+      database.exec('ALTER TABLE unique_users ADD COLUMN note; UPDATE unique_users SET note = 1');
+    });
+    // Who has a column of his own in the table would lose it with a deleted row.
+    await sink.open(contextOf('unique_users'));
+    await expect(
+      apply([
+        [0n, 'e2'],
+        [1n, 'e1'],
+      ]),
+    ).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED' });
+    await sink.close();
   });
 
   it('tells what is wrong with the file', async () => {

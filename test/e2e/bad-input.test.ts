@@ -54,7 +54,7 @@ it('refuses the state directory of another hive, and leaves it as it was', { tim
 });
 
 it('stops a sink whose target refuses a value, goes on with the others, and loses nothing once it is mended', { timeout: 60_000 }, async () => {
-  await using scene = new DaemonScene({ sinks: { ...COPY, strict: '{ type: sqlite, file: strict.sqlite }' }, hive: 'app.sqlite' });
+  await using scene = new DaemonScene({ sinks: { ...COPY, strict: '{ type: sqlite, file: strict.sqlite, on_error: stop }' }, hive: 'app.sqlite' });
   const target = new Database(scene.path('strict.sqlite'));
   target.exec('CREATE TABLE items (id INTEGER PRIMARY KEY, n INT CHECK (n < 5), text TEXT)');
   target.close();

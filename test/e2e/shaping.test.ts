@@ -10,6 +10,7 @@ import { HiveApplication } from '../helpers/hive-application.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { sinkStatus } from '../helpers/settled.ts';
 import { until } from '../helpers/until.ts';
+import { waggle } from '../helpers/waggle-command.ts';
 
 const SEED = Number(process.env['WAGGLE_E2E_SEED'] ?? 11);
 const hasPostgres = serversRequired() || (await postgresBinaries()) !== null;
@@ -75,6 +76,10 @@ it.skipIf(!hasPostgres)('fills and follows shaped tables, over kills of the daem
   await application.ended;
   await streaming();
   await scene.settled();
+  for (const sink of scene.sinks) {
+    const verified = waggle(['verify', sink, '-c', scene.config], { env });
+    expect(verified).toMatchObject({ status: 0, stdout: expect.stringContaining('no difference') });
+  }
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 
   const accounts = expectedAccounts(scene.hive);

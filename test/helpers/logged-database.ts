@@ -79,7 +79,7 @@ export class LoggedDatabase implements Disposable {
   catalog: Catalog = { version: 1, encoding: 'utf8', tables: [ITEMS, PAIRS, NOTES] };
   generation = 1;
   /** Called before each answer of the row source, to commit in between. */
-  beforeChunk: (() => void) | null = null;
+  beforeChunk: ((table: string, after: RowPlace | null) => void) | null = null;
   /** Called behind each reading, before it is answered. */
   afterChunk: (() => void) | null = null;
   readRowsCalls = 0;
@@ -122,6 +122,27 @@ export class LoggedDatabase implements Disposable {
     }
     const writer = new ChangeWriter();
     for (const { table, rowid, before } of touched.values()) this.#write(writer, { table, rowid, before });
+    this.append([this.transaction(writer)]);
+  }
+
+  /** One transaction that changes every row. */
+  touchAll(): void {
+    const writer = new ChangeWriter();
+    for (const [table, { name, columns }] of this.catalog.tables.entries()) {
+      for (const rowid of this.db.prepare<[], bigint>(`SELECT rowid FROM ${name} ORDER BY rowid`).safeIntegers().pluck().all()) {
+        const before = this.row(name, rowid);
+        this.db.prepare(`UPDATE ${name} SET ${columns.at(-1)!.name} = 'touched' WHERE rowid = ?`).run(rowid);
+        this.#write(writer, { table, rowid, before });
+      }
+    }
+    this.append([this.transaction(writer)]);
+  }
+
+  /** One transaction with one new row. */
+  insertItem(id: number | null = null): void {
+    const rowid = this.db.prepare<[number | null], number>("INSERT INTO items VALUES (?, 'new', 1) RETURNING id").pluck().get(id)!;
+    const writer = new ChangeWriter();
+    this.#write(writer, { table: 0, rowid: BigInt(rowid), before: null });
     this.append([this.transaction(writer)]);
   }
 
@@ -192,7 +213,7 @@ export class LoggedDatabase implements Disposable {
     return {
       readRows: (name, after, maxBytes) => {
         this.readRowsCalls += 1;
-        this.beforeChunk?.();
+        this.beforeChunk?.(name, after);
         const chunk = this.#chunk(name, after, maxBytes);
         this.afterChunk?.();
         return Promise.resolve(chunk);
@@ -231,7 +252,7 @@ export class LoggedDatabase implements Disposable {
       .all(after ?? -(2n ** 63n), limit);
     const rows = found.map(([rowid, ...values]) => new Row(table, canonicalInteger(rowid as bigint), this.record(name, values), 'utf8'));
     const asOf = { seq: this.writer.headSeq, txid: this.writer.headTxid };
-    return { table, rows, asOf, generation: String(this.generation), done: rows.length < limit };
+    return { table, rows, asOf, generation: String(this.generation), done: rows.length < limit, share: 0.1 };
   }
 
   #insert(name: string, random: Random): bigint | null {

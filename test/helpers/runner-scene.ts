@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pino } from 'pino';
+import { DeadLetterStore } from '../../src/pipeline/dead-letter-store.ts';
 import { SinkRunner, type SinkRunnerOptions } from '../../src/pipeline/runner.ts';
 import type { SinkStatus } from '../../src/pipeline/sink-status.ts';
 import { SinkStore } from '../../src/pipeline/sink-store.ts';
@@ -15,7 +16,9 @@ export class RunnerScene implements Disposable {
   readonly clock = new TestClock();
   readonly source = new LoggedDatabase(this.#directory.path, this.clock);
   readonly store: SinkStore = SinkStore.open(join(this.#directory.path, 'sinks.db'));
+  readonly lettersPath: string = join(this.#directory.path, 'dead-letters.db');
   readonly storePath: string = join(this.#directory.path, 'sinks.db');
+  readonly letters: DeadLetterStore = DeadLetterStore.open(join(this.#directory.path, 'dead-letters.db'));
   sink = new SqliteTestSink();
 
   start(options: Partial<SinkRunnerOptions> = {}): { runner: SinkRunner; stop: () => Promise<void>; done: Promise<void> } {
@@ -30,6 +33,8 @@ export class RunnerScene implements Disposable {
       mapping: {},
       batch: { rows: 20, delayMs: 50 },
       store: this.store,
+      deadLetters: null,
+      verifyEveryMs: null,
       stateDir: join(this.#directory.path, 'sink'),
       logger: pino({ level: 'silent' }),
       clock: this.clock,
@@ -71,6 +76,7 @@ export class RunnerScene implements Disposable {
 
   [Symbol.dispose](): void {
     this.store.close();
+    this.letters.close();
     this.source[Symbol.dispose]();
     this.#directory[Symbol.dispose]();
   }

@@ -2,7 +2,16 @@
 import Database from 'better-sqlite3';
 import type { Checkpoint } from '../../src/change/change.ts';
 import type { Value } from '../../src/change/table.ts';
-import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import {
+  type Batch,
+  RowRefusedError,
+  type Sink,
+  type SinkChange,
+  type SinkContext,
+  type SinkRowChange,
+  type SinkTable,
+} from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
 
 const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
@@ -12,13 +21,17 @@ export class SqliteTestSink implements Sink {
   readonly db: Database.Database = new Database(':memory:');
   /** Asked at each call; an error is thrown there. `part`: in the middle of an apply, after a part is written. */
   fault: (call: 'open' | 'apply' | 'part' | 'commit' | 'committed') => Error | null = () => null;
+  /** Asked for each row change: true: SINK_ROW_REFUSED. */
+  refuses: (change: SinkRowChange) => boolean = () => false;
+  /** The refusal names the change. */
+  namesRefused = false;
   /** Told after each commit. */
   onApplied: (checkpoint: Checkpoint) => void = () => {};
-  readonly calls = { open: 0, apply: 0, close: 0 };
+  readonly calls = { open: 0, apply: 0, rehearse: 0, close: 0 };
   largestPart = 0;
   readonly ops: string[] = [];
   #isOpen = false;
-  readonly #known = new WeakSet<SinkTable>();
+  #known = new WeakSet<SinkTable>();
 
   constructor(wants: Sink['wants'] = 'states') {
     this.wants = wants;
@@ -35,6 +48,22 @@ export class SqliteTestSink implements Sink {
 
   async apply(batch: Batch): Promise<void> {
     this.calls.apply += 1;
+    await this.#write(batch, () => {
+      this.db.prepare('INSERT OR REPLACE INTO checkpoint VALUES (1, ?)').run(JSON.stringify(batch.checkpoint));
+      this.#throwFault('commit');
+      this.db.exec('COMMIT');
+    });
+    this.#throwFault('committed');
+    this.onApplied(batch.checkpoint);
+  }
+
+  async rehearse(batch: Batch): Promise<void> {
+    this.calls.rehearse += 1;
+    await this.#write(batch, () => this.db.exec('ROLLBACK'));
+    this.#known = new WeakSet();
+  }
+
+  async #write(batch: Batch, finish: () => void): Promise<void> {
     if (!this.#isOpen) throw new Error('apply to a closed sink');
     this.#throwFault('apply');
     this.db.exec('BEGIN');
@@ -44,15 +73,13 @@ export class SqliteTestSink implements Sink {
         for (const change of part) this.#change(change);
         this.#throwFault('part');
       }
-      this.db.prepare('INSERT OR REPLACE INTO checkpoint VALUES (1, ?)').run(JSON.stringify(batch.checkpoint));
-      this.#throwFault('commit');
-      this.db.exec('COMMIT');
+      finish();
     } catch (error) {
       this.db.exec('ROLLBACK');
+      this.#known = new WeakSet();
+      this.#isOpen = false;
       throw error;
     }
-    this.#throwFault('committed');
-    this.onApplied(batch.checkpoint);
   }
 
   async close(): Promise<void> {
@@ -90,6 +117,10 @@ export class SqliteTestSink implements Sink {
         this.db.prepare(`UPDATE ${quote(table.name)} SET ${column} = ? WHERE ${column} IS NULL`).run(change.mark.value);
       }
       return;
+    }
+    if (this.refuses(change)) {
+      if (this.namesRefused) throw new RowRefusedError(change, 'refused by the test');
+      throw new WaggleError('SINK_ROW_REFUSED', 'refused by the test');
     }
     const where = table.key.map((index) => `${quote(table.columns[index]!.name)} IS ?`).join(' AND ');
     this.db.prepare(`DELETE FROM ${quote(table.name)} WHERE ${where}`).run(...change.key);

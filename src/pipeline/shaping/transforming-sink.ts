@@ -8,11 +8,13 @@
  */
 import type { Checkpoint } from '../../change/change.ts';
 import type { Value } from '../../change/table.ts';
-import type { WaggleError } from '../../support/errors.ts';
+import { WaggleError } from '../../support/errors.ts';
 import {
   type Batch,
+  type RowDifferences,
   RowRefusedError,
   type Sink,
+  type SinkAudit,
   type SinkChange,
   type SinkColumn,
   type SinkContext,
@@ -32,6 +34,8 @@ export interface TransformOptions {
 export class TransformingSink implements Sink {
   readonly wants: Sink['wants'];
   readonly integers: 'number' | 'bigint';
+  readonly rehearse?: NonNullable<Sink['rehearse']>;
+  readonly audit?: SinkAudit;
   readonly #sink: Sink;
   readonly #options: TransformOptions;
   #thread: TransformThread | null = null;
@@ -41,6 +45,14 @@ export class TransformingSink implements Sink {
     this.#options = options;
     this.wants = sink.wants;
     this.integers = sink.integers ?? 'number';
+    const { rehearse, audit } = sink;
+    if (rehearse !== undefined) this.rehearse = ({ parts, checkpoint }) => sink.rehearse!({ checkpoint, parts: this.#transformed(parts) });
+    if (audit !== undefined)
+      this.audit = {
+        compare: (table, rows) => this.#compare(audit, table, rows),
+        count: (table) => audit.count(table),
+        keys: (table, after, limit) => audit.keys(table, after, limit),
+      };
   }
 
   async open(context: SinkContext): Promise<Checkpoint | null> {
@@ -56,6 +68,20 @@ export class TransformingSink implements Sink {
     const thread = this.#thread;
     this.#thread = null;
     await Promise.all([thread?.end(), this.#sink.close()]);
+  }
+
+  /** Rows that the function leaves out are as they shall be. */
+  async #compare(audit: SinkAudit, table: SinkTable, rows: readonly (readonly Value[])[]): Promise<RowDifferences> {
+    const refused = (what: string): WaggleError =>
+      new WaggleError('SINK_NOT_READABLE', `table ${table.source}: the transform module ${what}`, { hint: HINT });
+    const answers = await this.#answers(rows.map((values) => ({ table, values, op: 'r', refused })));
+    const kept = answers.flatMap(({ row }, index) => (row === null ? [] : [{ row, index }]));
+    const found = await audit.compare(
+      table,
+      kept.map(({ row }) => row),
+    );
+    const places = (indexes: readonly number[]): number[] => indexes.map((index) => kept[index]!.index);
+    return { missing: places(found.missing), changed: places(found.changed) };
   }
 
   async *#transformed(parts: Batch['parts']): AsyncGenerator<SinkChange[], void, undefined> {

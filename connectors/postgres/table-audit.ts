@@ -1,0 +1,188 @@
+/**
+ * Reading a target table back, for `verify` and `resync`. The hive's rows are sent as `apply` sends them, and the server compares: so a value is the
+ * same exactly if writing it again would change nothing, whatever the column's type.
+ */
+import type { Value } from '../../src/change/table.ts';
+import type { RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
+import { arrayColumn } from './array-literal.ts';
+import { type ColumnKind, kindOfType, plainNumber } from './column-type.ts';
+import { quoteName, targetColumnName, targetTableName } from './names.ts';
+import { qualified, type Target } from './target-table.ts';
+
+interface AuditColumn {
+  readonly name: string;
+  readonly quoted: string;
+  /** Without its modifier, as parameters are declared. */
+  readonly type: string;
+  /** With it: `numeric(10,2)`. */
+  readonly fullType: string;
+  readonly kind: ColumnKind;
+}
+
+/** Types without an operator `=`. */
+const WITHOUT_EQUALITY = new Set(['json', 'xml', 'point']);
+
+export class TableAudit {
+  readonly #target: Target;
+  readonly #table: SinkTable;
+  readonly #quoted: string;
+  readonly #own: boolean;
+  /** By name; empty: there is no such table. */
+  readonly #found: ReadonlyMap<string, AuditColumn>;
+
+  private constructor(target: Target, table: SinkTable, state: { own: boolean; found: ReadonlyMap<string, AuditColumn> }) {
+    this.#target = target;
+    this.#table = table;
+    this.#quoted = qualified(target, targetTableName(table.name));
+    this.#own = state.own;
+    this.#found = state.found;
+  }
+
+  static async open(target: Target, table: SinkTable): Promise<TableAudit> {
+    const name = targetTableName(table.name);
+    const rows = await target.session.query(
+      `SELECT a.attname::text AS name, format_type(a.atttypid, -1) AS type, format_type(a.atttypid, a.atttypmod) AS full_type,
+              EXISTS (SELECT FROM ${qualified(target, 'waggle_table')} w WHERE w.relation = $2)::text AS own
+       FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`,
+      [qualified(target, name), name],
+    );
+    const found = new Map(
+      rows.map((row) => {
+        const [column, type] = [row['name']!, row['type']!];
+        const kind = kindOfType(type);
+        return [column, { name: column, quoted: quoteName(column), type, fullType: row['full_type']!, kind }] as const;
+      }),
+    );
+    return new TableAudit(target, table, { own: rows[0]?.['own'] === 'true', found });
+  }
+
+  async compare(rows: readonly (readonly Value[])[]): Promise<RowDifferences> {
+    if (this.#found.size === 0) return { missing: [...rows.keys()], changed: [] };
+    const columns = this.#table.columns.map((column) => this.#column(column.name));
+    const { sent, odd, literals } = this.#encode(rows, columns);
+    const result = { missing: [] as number[], changed: [...odd] };
+    if (sent.length === 0) return result;
+    for (const row of await this.#target.session.query(this.#compareSql(columns), literals)) {
+      const index = sent[Number(row['i']) - 1]!;
+      if (row['missing'] === 'true') result.missing.push(index);
+      else result.changed.push(index);
+    }
+    return result;
+  }
+
+  async count(): Promise<number> {
+    if (this.#found.size === 0) return 0;
+    const [row] = await this.#target.session.query(`SELECT count(*)::text AS n FROM ${this.#quoted} WHERE ${this.#living()}`, []);
+    return Number(row?.['n'] ?? 0);
+  }
+
+  async keys(after: readonly Value[] | null, limit: number): Promise<Value[][]> {
+    if (this.#found.size === 0) return [];
+    const columns = this.#keyColumns();
+    const strange = columns.find((column) => !comesBack(column));
+    if (strange !== undefined)
+      throw new WaggleError(
+        'SINK_NOT_READABLE',
+        `${this.#target.label}, table ${this.#table.name}: keys of type ${strange.fullType} cannot be compared with the hive's`,
+      );
+    const names = columns.map((column) => column.quoted).join(', ');
+    const behind = after === null ? '' : `AND (${names}) > (${columns.map((column, place) => `$${place + 1}::text::${column.fullType}`).join(', ')})`;
+    const rows = await this.#target.session.query(
+      `SELECT ${columns.map((column, place) => `${column.quoted}::text AS c${place}`).join(', ')} FROM ${this.#quoted} WHERE ${this.#living()} ${behind} ORDER BY ${names} LIMIT ${limit}`,
+      (after ?? []).map(parameterOf),
+    );
+    return rows.map((row) => columns.map((column, place) => valueOf(column.kind, row[`c${place}`] ?? null)));
+  }
+
+  /** A value that its column cannot hold is not in it: such rows are `odd`, and not sent. */
+  #encode(rows: readonly (readonly Value[])[], columns: readonly AuditColumn[]): { sent: number[]; odd: number[]; literals: string[] } {
+    const odd = new Set<number>();
+    for (;;) {
+      const sent = [...rows.keys()].filter((index) => !odd.has(index));
+      const chosen = odd.size === 0 ? rows : sent.map((index) => rows[index]!);
+      const literals: string[] = [];
+      for (const [index, column] of columns.entries()) {
+        const { literal, misfit } = arrayColumn(chosen, index, column.kind, !this.#own);
+        if (misfit !== -1) {
+          odd.add(sent[misfit]!);
+          break;
+        }
+        literals.push(literal);
+      }
+      if (literals.length === columns.length) return { sent, odd: [...odd], literals };
+    }
+  }
+
+  #compareSql(columns: readonly AuditColumn[]): string {
+    const keys = new Set(this.#table.key);
+    const passed = columns.map((column, place) => `$${place + 1}::${column.kind === 'other' ? 'text[]' : `${column.type}[]`}`);
+    // A modifier changes what is stored: 1.255 in numeric(10,2) is 1.26.
+    const value = (column: AuditColumn, place: number): string =>
+      column.kind === 'other' || column.fullType !== column.type ? `k.c${place}::${column.fullType}` : `k.c${place}`;
+    const differs = columns.flatMap((column, place) => {
+      if (keys.has(place) || this.#table.columns[place]!.volatile === true) return [];
+      const cast = WITHOUT_EQUALITY.has(column.type) ? '::text' : '';
+      return [`t.${column.quoted}${cast} IS DISTINCT FROM ${value(column, place)}${cast}`];
+    });
+    const match = this.#table.key.map((place) => `t.${columns[place]!.quoted} = ${value(columns[place]!, place)}`);
+    const absent = `t.${columns[this.#table.key[0]!]!.quoted} IS NULL`;
+    return (
+      `SELECT k.i::text AS i, (${absent})::text AS missing FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
+      `LEFT JOIN ${this.#quoted} t ON ${match.join(' AND ')} WHERE ${[absent, ...differs].join(' OR ')}`
+    );
+  }
+
+  /** Rows that the hive shall have, too. */
+  #living(): string {
+    const { columns, deletedAt } = this.#table;
+    return deletedAt === undefined ? 'true' : `${this.#column(columns[deletedAt]!.name).quoted} IS NULL`;
+  }
+
+  #keyColumns(): AuditColumn[] {
+    return this.#table.key.map((index) => this.#column(this.#table.columns[index]!.name));
+  }
+
+  #column(name: string): AuditColumn {
+    const found = this.#found.get(targetColumnName(name));
+    if (found !== undefined) return found;
+    throw new WaggleError('SINK_TABLE_MISFIT', `${this.#target.label}, table ${targetTableName(this.#table.name)}: it has no column ${name}`, {
+      hint: 'Run `waggle resync`: it adds the column and fills it.',
+    });
+  }
+}
+
+/** Text of such a column is the text that the hive wrote, but for the case of a UUID's letters. */
+const comesBack = ({ kind, type, fullType }: AuditColumn): boolean =>
+  kind === 'other' ? type === 'uuid' : type !== 'real' && (kind !== 'numeric' || type === fullType);
+
+const parameterOf = (value: Value): string | null => {
+  if (value === null || typeof value === 'string') return value;
+  if (typeof value === 'number') return plainNumber(value);
+  return typeof value === 'bigint' ? String(value) : `\\x${Buffer.from(value).toString('hex')}`;
+};
+
+/** A key as the hive would write it, so that a `d` with it finds the row. */
+const valueOf = (kind: ColumnKind, text: string | null): Value => {
+  if (text === null) return null;
+  switch (kind) {
+    case 'int': {
+      const number = Number(text);
+      return Number.isSafeInteger(number) ? number : BigInt(text);
+    }
+    case 'numeric':
+    case 'float': {
+      const number = Number(text);
+      const plain = text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+      if (kind === 'float' || plainNumber(number) === plain) return number;
+      return /^-?\d+$/.test(plain) ? BigInt(plain) : text;
+    }
+    case 'bool':
+      return text === 'true' ? 1 : 0;
+    case 'bytea':
+      return Buffer.from(text.slice(2), 'hex');
+    case 'text':
+    case 'other':
+      return text;
+  }
+};

@@ -1,0 +1,163 @@
+/** What a sink is asked for beside following the log (`verify`, `resync`), a step at a time between the steps of its session. */
+import type { Logger } from 'pino';
+import type { LogReader } from '../log/log-reader.ts';
+import type { Clock } from '../support/clock.ts';
+import { WaggleError } from '../support/errors.ts';
+import { nearestName } from '../support/nearest-name.ts';
+import { Audit, type AuditHost, differencesOf } from './audit.ts';
+import type { BatchApplier } from './batch-applier.ts';
+import { chunkParts } from './batch-parts.ts';
+import type { DeadLetters } from './dead-letters.ts';
+import { isRefusal } from './isolation.ts';
+import type { TableMapping } from './mapping.ts';
+import type { RowChunk, RowSource } from './row-source.ts';
+import type { Sink, SinkAudit } from './sink.ts';
+import type { SinkTask } from './sink-store.ts';
+import type { SinkTasks } from './sink-tasks.ts';
+
+export interface TaskRunnerOptions {
+  readonly sink: Sink;
+  readonly reader: LogReader;
+  readonly mapping: TableMapping;
+  readonly rows: RowSource | null;
+  readonly letters: DeadLetters | null;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** What the session does for a task. */
+export interface TaskSession {
+  readonly applier: BatchApplier;
+  /** Brings the sink to this position of the log. False: not now. */
+  reach(asOf: RowChunk['asOf']): Promise<boolean>;
+  catchUp(): Promise<void>;
+  /** Begins a fill of these tables. */
+  fillAgain(tables: readonly string[]): Promise<void>;
+}
+
+/** A slow task rests so many times as long as it worked. */
+const SLOW_PAUSE = 9;
+
+export class TaskRunner {
+  readonly #options: TaskRunnerOptions;
+  readonly #session: TaskSession;
+  readonly #tasks: SinkTasks;
+  #running: { readonly task: SinkTask; readonly audit: Audit; pausedUntilMs: number } | null = null;
+
+  constructor(options: TaskRunnerOptions, tasks: SinkTasks, session: TaskSession) {
+    this.#options = options;
+    this.#tasks = tasks;
+    this.#session = session;
+    session.applier.onPart = (part) => this.#running?.audit.streamed(part);
+  }
+
+  /** A step of what was asked for. False: nothing to do now. */
+  async step(): Promise<boolean> {
+    const { clock, logger } = this.#options;
+    const tasks = this.#tasks;
+    if (this.#running === null) {
+      const task = tasks.next();
+      if (task === null) return false;
+      await this.#begin(task);
+      return true;
+    }
+    const { task, audit } = this.#running;
+    if (clock.now() < this.#running.pausedUntilMs) return false;
+    const beganMs = clock.now();
+    try {
+      const finished = await audit.step();
+      this.#running.pausedUntilMs = task.slow ? clock.now() + SLOW_PAUSE * (clock.now() - beganMs) : 0;
+      tasks.progress(task, audit.result);
+      if (!finished) return true;
+    } catch (error) {
+      this.#running = null;
+      // The sink itself failed while it was mended or caught up: that is for the runner. The target could not be read: that is for whoever asked.
+      if (!(error instanceof AuditError)) throw error;
+      tasks.failed(task, error.reason);
+      logger.warn({ code: error.reason.code, reason: error.reason.message, task: task.kind }, 'the target cannot be compared');
+      await this.#session.applier.reopen();
+      return true;
+    }
+    this.#running = null;
+    tasks.done(task, audit.result);
+    const differences = differencesOf(audit.result);
+    logger[differences > 0 ? 'warn' : 'info'](
+      { task: task.kind, differences, first: audit.result.first },
+      task.kind === 'resync' ? 'the target was compared and mended' : 'the target was compared',
+    );
+    return true;
+  }
+
+  async #begin(asked: SinkTask): Promise<void> {
+    const { sink, rows, reader, mapping } = this.#options;
+    const tasks = this.#tasks;
+    const wasRunning = asked.state === 'running';
+    const names = (reader.info().catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
+    const unknown = asked.tables?.find((name) => !names.includes(name));
+    const task = tasks.begin(asked);
+    if (unknown !== undefined) {
+      const nearest = nearestName(unknown, names);
+      const hint = nearest === null ? {} : { hint: `Did you mean ${nearest}?` };
+      tasks.failed(task, new WaggleError('NOT_FOUND', `the sink gets no table ${unknown}`, hint));
+    } else if (sink.audit !== undefined && rows !== null) {
+      this.#running = {
+        task,
+        audit: new Audit(this.#auditHost(sink.audit, rows), asked.tables ?? names, task.kind === 'resync'),
+        pausedUntilMs: 0,
+      };
+    } else if (task.kind === 'verify' || rows === null) {
+      tasks.failed(task, new WaggleError('SINK_NOT_READABLE', 'the target of this sink cannot be read back'));
+    } else if (wasRunning) {
+      // Its fill is in the checkpoint, and has come to its end.
+      tasks.done(task, null);
+    } else {
+      await this.#session.fillAgain(asked.tables ?? names);
+    }
+  }
+
+  #auditHost(target: SinkAudit, rows: RowSource): AuditHost {
+    const { mapping, letters, clock } = this.#options;
+    const { applier, reach, catchUp } = this.#session;
+    return {
+      rows,
+      target: {
+        compare: (table, values) => readTarget(() => target.compare(table, values)),
+        count: (table) => readTarget(() => target.count(table)),
+        keys: (table, after, limit) => readTarget(() => target.keys(table, after, limit)),
+      },
+      mapping,
+      reach,
+      catchUp,
+      mend: async (changes) => {
+        try {
+          await applier.deliver({ ...applier.standing(), parts: () => [[...changes]].values() });
+        } catch (error) {
+          // What the stream would stop at ends only the task here.
+          throw isRefusal(error) ? new AuditError(error) : error;
+        }
+      },
+      fillChanges: (chunk, fillRows, begin) =>
+        [...chunkParts({ ...chunk, rows: fillRows }, { ...applier.partOptions(), begin, empty: false, timestampUs: clock.now() * 1000 })].flat(),
+      isDeadLetter: ({ source }) => letters !== null && source.op !== 's' && source.op !== 't' && letters.isDead(source),
+    };
+  }
+}
+
+/** What the target said when it was to be read. SINK_NOT_READABLE is the audit's own business. */
+class AuditError extends Error {
+  readonly reason: WaggleError;
+
+  constructor(reason: WaggleError) {
+    super(reason.message, { cause: reason });
+    this.reason = reason;
+  }
+}
+
+const readTarget = async <T>(read: () => Promise<T>): Promise<T> => {
+  try {
+    return await read();
+  } catch (error) {
+    const reason = error instanceof WaggleError ? error : new WaggleError('SINK_FAILED', String(error), { cause: error });
+    throw reason.code === 'SINK_NOT_READABLE' ? reason : new AuditError(reason);
+  }
+};

@@ -1,0 +1,103 @@
+/** What the user sees of refused rows and of a target that is not as it should be, through the real command line. */
+import Database from 'better-sqlite3';
+import { Client } from 'pg';
+import { expect, it } from 'vitest';
+import { DaemonScene } from '../helpers/daemon-scene.ts';
+import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { sinkStatus } from '../helpers/settled.ts';
+import { until } from '../helpers/until.ts';
+import { waggle } from '../helpers/waggle-command.ts';
+
+const hasPostgres = serversRequired() || (await postgresBinaries()) !== null;
+
+const openHive = (scene: DaemonScene): Database.Database => {
+  const hive = new Database(scene.hive);
+  hive.exec(
+    "PRAGMA journal_mode = WAL; CREATE TABLE t (id TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('a', 'first'), (NULL, 'SECRET'), (NULL, 'SECRET')",
+  );
+  return hive;
+};
+
+it('rows with NULL in their key are kept aside, the others flow on; waggle dead-letters tells of them', { timeout: 60_000 }, async () => {
+  await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { copy: '{ type: sqlite, file: copy.sqlite }' } });
+  const hive = openHive(scene);
+  const run = (...args: string[]): ReturnType<typeof waggle> => waggle([...args, '-c', scene.config]);
+  const daemon = await scene.startReady();
+  await scene.settled();
+  hive.exec("INSERT INTO t VALUES ('b', 'second')");
+  await scene.settled();
+  const copy = new Database(scene.path('copy.sqlite'), { readonly: true });
+  expect(copy.prepare('SELECT id, v FROM t ORDER BY id').raw().all()).toEqual([
+    ['a', 'first'],
+    ['b', 'second'],
+  ]);
+  const listed = run('dead-letters', 'list');
+  expect(listed.stdout.split('\n').filter((line) => /copy {2}t {2}r null .*a key is NULL.*\[SINK_ROW_REFUSED\]/.test(line)).length).toBe(2);
+  expect(listed.stdout + daemon.stderr).not.toContain('SECRET');
+  expect(JSON.parse(run('dead-letters', 'show', 'copy', '1').stdout)).toMatchObject([{ id: 1, table: 't', after: { id: null, v: 'SECRET' } }]);
+  expect(run('status').stdout).toMatch(/copy: 2 dead letters, the first .* ago: .*key is NULL/);
+  expect(JSON.parse(run('status', '--json').stdout).sinks).toMatchObject([{ name: 'copy', state: 'streaming', deadLetters: { letters: 2 } }]);
+  expect(run('verify', 'copy')).toMatchObject({ status: 0, stdout: expect.stringMatching(/4 rows {2}the same; 2 dead letters/) });
+
+  // A row that the hive no longer has needs no letter.
+  hive.exec('DELETE FROM t WHERE rowid = (SELECT max(rowid) FROM t WHERE id IS NULL)');
+  await scene.settled();
+  expect(run('dead-letters', 'list').stdout.split('\n').length).toBe(2);
+  expect(run('dead-letters', 'discard', 'copy', '9')).toMatchObject({ status: 2, stderr: expect.stringContaining('[NOT_FOUND]') });
+  expect(run('dead-letters', 'discard', 'copy', 'x')).toMatchObject({ status: 2, stderr: expect.stringContaining('[USAGE]') });
+  expect(run('dead-letters', 'discard', 'copy')).toMatchObject({ status: 0, stdout: '1 dead letter discarded\n' });
+  expect(run('dead-letters', 'list').stdout).toBe('no dead letters\n');
+  copy.close();
+  hive.close();
+});
+
+it.skipIf(!hasPostgres)(
+  'a refused row is tried again when the target was mended; verify and resync, with a daemon and without',
+  { timeout: 90_000 },
+  async () => {
+    await using server = await startPostgres();
+    const admin = new Client({ connectionString: server.url });
+    await admin.connect();
+    await admin.query('CREATE TABLE t (id text PRIMARY KEY, v varchar(5))');
+    await using scene = new DaemonScene({
+      hive: 'app.sqlite',
+      sinks: { server: `{ type: postgres, url: "${server.url}", tables: { include: [t] } }` },
+    });
+    const hive = new Database(scene.hive);
+    hive.exec("PRAGMA journal_mode = WAL; CREATE TABLE t (id TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('a', 'first'), ('b', 'is too long')");
+    const run = (...args: string[]): ReturnType<typeof waggle> => waggle([...args, '-c', scene.config]);
+    const daemon = await scene.startReady();
+    await scene.settled();
+    hive.exec("UPDATE t SET v = 'also too long' WHERE id = 'b'; INSERT INTO t VALUES ('c', 'third')");
+    await scene.settled();
+    const rows = async (): Promise<unknown[]> => (await admin.query({ text: 'SELECT id, v FROM t ORDER BY id', rowMode: 'array' })).rows as unknown[];
+    expect(await rows()).toEqual([
+      ['a', 'first'],
+      ['c', 'third'],
+    ]);
+    await admin.query('ALTER TABLE t ALTER COLUMN v TYPE text');
+    expect(run('dead-letters', 'retry', 'server').stdout).toMatch(/^1 dead letter will be tried again now/);
+    await until('the letter to go', () => run('dead-letters', 'list').stdout === 'no dead letters\n');
+    expect(await rows()).toContainEqual(['b', 'also too long']);
+
+    expect(run('verify', 'server')).toMatchObject({ status: 0, stdout: expect.stringContaining('no difference') });
+    await admin.query("UPDATE t SET v = 'other' WHERE id = 'a'; DELETE FROM t WHERE id = 'b'; INSERT INTO t VALUES ('z', 'surplus')");
+    const found = run('verify', 'server');
+    expect(found.status).toBe(1);
+    for (const line of ['changed  t  id="a"', 'missing  t  id="b"', 'surplus  t  id="z"', '3 differences']) expect(found.stdout).toContain(line);
+    expect(run('status').stdout).toMatch(/server: verified .* ago: 3 rows, 3 differences/);
+    expect(run('verify', 'serve')).toMatchObject({ status: 2, stderr: expect.stringMatching(/\[NOT_FOUND\]\n {2}Did you mean server\?/) });
+    expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+
+    const resync = run('resync', 'server', 't');
+    expect(resync).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('3 differences, mended'),
+      stderr: expect.stringContaining('no daemon runs'),
+    });
+    expect(await rows()).toEqual(hive.prepare('SELECT id, v FROM t ORDER BY id').raw().all());
+    expect(sinkStatus(scene.state, 'server')?.state).toBe('closed');
+    hive.close();
+    await admin.end();
+  },
+);

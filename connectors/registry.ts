@@ -8,6 +8,7 @@ import { options as jsonl } from './jsonl/options.ts';
 import { options as pglite } from './pglite/options.ts';
 import { options as postgres } from './postgres/options.ts';
 import { options as sqlite } from './sqlite/options.ts';
+import { options as webhook } from './webhook/options.ts';
 
 export interface Connector {
   /** The connector's own options, without `type`, `tables`, `batch`, `fill`. An object schema, strict. */
@@ -16,6 +17,10 @@ export interface Connector {
   readonly paths: readonly string[];
   /** Options that can hold secrets: never to be shown. */
   readonly secrets: readonly string[];
+  /** Where it goes, for people, where a path or the host and path of a URL would tell too much. */
+  readonly describe: ((options: object) => string) | null;
+  /** Null: it keeps no tables. Else what, beside the target, names the place of its tables: a schema, or ''. Two sinks must not write one table. */
+  readonly tablesIn: ((options: object) => string) | null;
   /** Loads the code. `createSink` wants what `options` gave, with absolute paths. */
   load(): Promise<CreateSink>;
 }
@@ -27,17 +32,25 @@ const connector = <T extends object>(entry: {
   readonly options: z.ZodType<T>;
   readonly paths?: readonly (keyof T & string)[];
   readonly secrets?: readonly (keyof T & string)[];
+  readonly describe?: (options: T) => string;
+  readonly tablesIn?: (options: T) => string;
   readonly load: () => Promise<{ readonly createSink: (options: T) => Sink }>;
 }): Connector => ({
   options: entry.options,
   paths: entry.paths ?? [],
   secrets: entry.secrets ?? [],
+  tablesIn: (entry.tablesIn as Connector['tablesIn'] | undefined) ?? null,
+  describe: (entry.describe as Connector['describe'] | undefined) ?? null,
   load: async () => (await entry.load()).createSink as CreateSink,
 });
+
+/** The path of a webhook may hold its token. */
+const hostOf = ({ url }: { readonly url: string }): string => new URL(url).host;
 
 export const CONNECTORS: Readonly<Record<string, Connector>> = {
   jsonl: connector({ options: jsonl, paths: ['file'], load: () => import('./jsonl/sink.ts') }),
   pglite: connector({ options: pglite, paths: ['dir'], load: () => import('./pglite/sink.ts') }),
-  postgres: connector({ options: postgres, secrets: ['url'], load: () => import('./postgres/sink.ts') }),
+  postgres: connector({ options: postgres, secrets: ['url'], tablesIn: ({ schema = 'public' }) => schema, load: () => import('./postgres/sink.ts') }),
   sqlite: connector({ options: sqlite, paths: ['file'], load: () => import('./sqlite/sink.ts') }),
+  webhook: connector({ options: webhook, secrets: ['url', 'secret', 'headers'], describe: hostOf, load: () => import('./webhook/sink.ts') }),
 };

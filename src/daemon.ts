@@ -11,9 +11,11 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { CaptureClient, type CaptureReady } from './capture/capture-client.ts';
 import type { CaptureOptions } from './capture/protocol.ts';
+import { LogReader } from './log/log-reader.ts';
 import { DeadLetterStore } from './pipeline/dead-letter-store.ts';
 import type { MappingOptions } from './pipeline/mapping.ts';
 import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
+import { checkSharedTables } from './pipeline/shaping/shared-tables.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { type CaptureStatus, SinkStore } from './pipeline/sink-store.ts';
 import { HeadNotice } from './stream/head-notice.ts';
@@ -25,7 +27,9 @@ export interface DaemonSink {
   /** Where it goes, for people; without secrets. */
   readonly target: string;
   readonly sink: Sink;
-  readonly mapping: Pick<MappingOptions, 'filters' | 'tables'>;
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
+  /** Names the place of the sink's tables; null: it keeps none. */
+  readonly tablesIn: string | null;
   readonly batch: NonNullable<SinkRunnerOptions['batch']>;
   readonly fill: boolean;
   /** Null: a refused row stops the sink. */
@@ -102,6 +106,7 @@ const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, 
   const ready = await Promise.race([capture.ready, stopped(signal)]);
   if (ready === null) return;
 
+  checkTables(options);
   forgetOthers(store, options.sinks);
   const sinksSignal = new AbortController();
   const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, letters, logger }));
@@ -209,6 +214,13 @@ const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters,
 const keepAfter = (runners: readonly SinkRunner[], force: boolean): number | null => {
   if (force || runners.length === 0) return null;
   return Math.min(...runners.map((runner) => runner.status.checkpoint?.seq ?? 0));
+};
+
+/** What each sink names that is not there is its own error; two sinks on one table are everybody's. */
+const checkTables = ({ sinks, stateDir }: DaemonOptions): void => {
+  using reader = LogReader.open(join(stateDir, 'log.db'));
+  const { catalog } = reader.info();
+  if (catalog !== null) checkSharedTables(sinks, catalog);
 };
 
 const forgetOthers = (store: SinkStore, sinks: readonly DaemonSink[]): void => {

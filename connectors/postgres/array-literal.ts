@@ -60,8 +60,10 @@ const ELEMENTS: Record<ColumnKind, Element> = {
   },
   text: (value) => quoted(textOf(value)),
   bytea: (value) => (value instanceof Uint8Array ? `"\\\\x${hex(value)}"` : null),
-  bool: (value) => (value === 0 || value === 1 ? String(value) : null),
-  other: (value) => (typeof value === 'number' ? plainNumber(value) : typeof value === 'bigint' ? String(value) : null),
+  bool: (value) => (value === 0 || value === 1 || value === 0n || value === 1n ? String(value) : null),
+  // The server converts it.
+  other: (value) =>
+    typeof value === 'string' ? quoted(value) : typeof value === 'number' ? plainNumber(value) : typeof value === 'bigint' ? String(value) : null,
 };
 
 /** Whether `value` is a text that Postgres cannot hold at all. */

@@ -10,12 +10,13 @@
  *     no declared type (any value)                  text
  *     DATE, TIME, JSON, UUID, STRING, ENUM          text
  *     other NUMERIC affinity                        numeric
+ *     what the user says it is (SinkColumn.kind)    timestamptz, boolean, jsonb
  *
  * SQLite columns hold any kind of value. One that does not fit widens the column in a table that waggle created:
  * bigint → numeric → text, double precision → text, bytea → text. Text holds everything except U+0000: numbers as
  * plain decimal digits, blobs as `\x` and hex digits (Postgres' own text form of bytea).
  */
-import type { SinkColumn } from '../../src/pipeline/sink.ts';
+import type { ColumnKind as UserKind, SinkColumn } from '../../src/pipeline/sink.ts';
 import type { Value } from '../../src/change/table.ts';
 
 export type ColumnKind = 'int' | 'numeric' | 'float' | 'text' | 'bytea' | 'bool' | 'other';
@@ -24,6 +25,14 @@ export type ColumnKind = 'int' | 'numeric' | 'float' | 'text' | 'bytea' | 'bool'
 export type OwnKind = 'int' | 'numeric' | 'float' | 'text' | 'bytea';
 
 const TYPE_NAMES: Record<OwnKind, string> = { int: 'bigint', numeric: 'numeric', float: 'double precision', text: 'text', bytea: 'bytea' };
+
+const USER_TYPES: Record<UserKind, string> = { timestamp: 'timestamptz', boolean: 'boolean', json: 'jsonb' };
+
+/** The type of a column that is to be created. */
+export const typeFor = (column: SinkColumn): string => (column.kind === undefined ? typeNameOf(chooseKind(column)) : USER_TYPES[column.kind]);
+
+/** A column of this kind may be widened for a value that does not fit. */
+export const canWiden = (kind: ColumnKind): kind is OwnKind => kind in TYPE_NAMES;
 
 export const typeNameOf = (kind: OwnKind): string => TYPE_NAMES[kind];
 

@@ -155,7 +155,7 @@ export class SqlSink implements Sink {
     if (change.op === 't') {
       await this.#flush(live, writer);
       await this.#settle();
-      await writer.target.deleteAll();
+      await (change.mark === undefined ? writer.target.deleteAll() : writer.target.markAll(change.mark));
     } else if (writer.add(change)) await this.#flush(live, writer);
   }
 

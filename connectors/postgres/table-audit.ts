@@ -73,7 +73,7 @@ export class TableAudit {
 
   async count(): Promise<number> {
     if (this.#found.size === 0) return 0;
-    const [row] = await this.#target.session.query(`SELECT count(*)::text AS n FROM ${this.#quoted}`, []);
+    const [row] = await this.#target.session.query(`SELECT count(*)::text AS n FROM ${this.#quoted} WHERE ${this.#living()}`, []);
     return Number(row?.['n'] ?? 0);
   }
 
@@ -87,10 +87,9 @@ export class TableAudit {
         `${this.#target.label}, table ${this.#table.name}: keys of type ${strange.fullType} cannot be compared with the hive's`,
       );
     const names = columns.map((column) => column.quoted).join(', ');
-    const where =
-      after === null ? '' : `WHERE (${names}) > (${columns.map((column, place) => `$${place + 1}::text::${column.fullType}`).join(', ')})`;
+    const behind = after === null ? '' : `AND (${names}) > (${columns.map((column, place) => `$${place + 1}::text::${column.fullType}`).join(', ')})`;
     const rows = await this.#target.session.query(
-      `SELECT ${columns.map((column, place) => `${column.quoted}::text AS c${place}`).join(', ')} FROM ${this.#quoted} ${where} ORDER BY ${names} LIMIT ${limit}`,
+      `SELECT ${columns.map((column, place) => `${column.quoted}::text AS c${place}`).join(', ')} FROM ${this.#quoted} WHERE ${this.#living()} ${behind} ORDER BY ${names} LIMIT ${limit}`,
       (after ?? []).map(parameterOf),
     );
     return rows.map((row) => columns.map((column, place) => valueOf(column.kind, row[`c${place}`] ?? null)));
@@ -122,7 +121,7 @@ export class TableAudit {
     const value = (column: AuditColumn, place: number): string =>
       column.kind === 'other' || column.fullType !== column.type ? `k.c${place}::${column.fullType}` : `k.c${place}`;
     const differs = columns.flatMap((column, place) => {
-      if (keys.has(place)) return [];
+      if (keys.has(place) || this.#table.columns[place]!.volatile === true) return [];
       const cast = WITHOUT_EQUALITY.has(column.type) ? '::text' : '';
       return [`t.${column.quoted}${cast} IS DISTINCT FROM ${value(column, place)}${cast}`];
     });
@@ -132,6 +131,12 @@ export class TableAudit {
       `SELECT k.i::text AS i, (${absent})::text AS missing FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
       `LEFT JOIN ${this.#quoted} t ON ${match.join(' AND ')} WHERE ${[absent, ...differs].join(' OR ')}`
     );
+  }
+
+  /** Rows that the hive shall have, too. */
+  #living(): string {
+    const { columns, deletedAt } = this.#table;
+    return deletedAt === undefined ? 'true' : `${this.#column(columns[deletedAt]!.name).quoted} IS NULL`;
   }
 
   #keyColumns(): AuditColumn[] {

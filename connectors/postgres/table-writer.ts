@@ -5,8 +5,8 @@
 import type { Value } from '../../src/change/table.ts';
 import type { SinkRowChange } from '../../src/pipeline/sink.ts';
 import { arrayColumn, holdsNul } from './array-literal.ts';
+import { canWiden, joinKinds, kindFor, type OwnKind } from './column-type.ts';
 import type { TableConstraints } from './constraints.ts';
-import { joinKinds, kindFor, type OwnKind } from './column-type.ts';
 import { refusedValue } from './errors.ts';
 import type { Target, TargetColumn, TargetTable } from './target-table.ts';
 
@@ -100,10 +100,10 @@ export class TableWriter {
     if (misfit === -1) return literal;
     const value = rows[misfit]![index]!;
     if (holdsNul(value)) throw this.#refused(column, 'a text holds the character U+0000, which no text of Postgres can hold');
-    if (!this.target.own) throw this.#refused(column, `a value (${storageClass(value)}) does not fit type ${column.type}`);
+    if (!this.target.own || !canWiden(column.kind)) throw this.#refused(column, `a value (${storageClass(value)}) does not fit type ${column.type}`);
     if (rows.some((row) => holdsNul(row[index]!)))
       throw this.#refused(column, 'a text holds the character U+0000, which no text of Postgres can hold');
-    const from = column.kind as OwnKind;
+    const from = column.kind;
     const to = rows.reduce<OwnKind>((kind, row) => joinKinds(kind, kindFor(from, row[index]!, this.#shared.infinities)), from);
     await this.#settle();
     await this.target.widen(index, to);

@@ -3,10 +3,10 @@
  * it happens inside the transaction of the batch that needs it.
  */
 import type { Logger } from 'pino';
-import type { SinkColumn, SinkTable } from '../../src/pipeline/sink.ts';
+import type { SinkColumn, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
-import { chooseKind, type ColumnKind, kindOfType, type OwnKind, typeNameOf, wideningExpression } from './column-type.ts';
+import { type ColumnKind, kindOfType, type OwnKind, textOf, typeFor, typeNameOf, wideningExpression } from './column-type.ts';
 import { sqlState } from './errors.ts';
 import { quoteLiteral, quoteName, targetColumnName, targetTableName } from './names.ts';
 import type { Session } from './session.ts';
@@ -126,6 +126,13 @@ export class TargetTable {
   async deleteAll(): Promise<void> {
     await this.#target.session.script(`DELETE FROM ${this.quoted}`);
   }
+
+  /** What `deleteAll` is where deletes are soft. */
+  async markAll({ column, value }: NonNullable<SinkTruncateChange['mark']>): Promise<void> {
+    const { quoted, type } = this.columns[column]!;
+    const text = value === null ? 'NULL' : quoteLiteral(textOf(value));
+    await this.#target.session.script(`UPDATE ${this.quoted} SET ${quoted} = ${text}::${type} WHERE ${quoted} IS NULL`);
+  }
 }
 
 export const qualified = (target: Target, name: string): string => `${quoteName(target.schema)}.${quoteName(name)}`;
@@ -154,7 +161,7 @@ export const findTable = async (target: Target, name: string): Promise<TableStat
 };
 
 const createTable = async (target: Target, table: SinkTable, name: string): Promise<TargetTable> => {
-  const columns = table.columns.map((column) => targetColumn(targetColumnName(column.name), typeNameOf(chooseKind(column))));
+  const columns = table.columns.map((column) => targetColumn(targetColumnName(column.name), typeFor(column)));
   const key = table.key.map((index) => columns[index]!.quoted).join(', ');
   await target.session.script(
     `CREATE TABLE ${qualified(target, name)} (${columns.map((column) => `${column.quoted} ${column.type}`).join(', ')}, PRIMARY KEY (${key}));
@@ -167,7 +174,7 @@ const createTable = async (target: Target, table: SinkTable, name: string): Prom
 // Without a default: the diff takes a new column as NULL before, so every row that has another value follows as a change.
 const addColumn = async (target: Target, added: { table: string; column: SinkColumn }): Promise<TargetColumn> => {
   const { table, column } = added;
-  const result = targetColumn(targetColumnName(column.name), typeNameOf(chooseKind(column)));
+  const result = targetColumn(targetColumnName(column.name), typeFor(column));
   await target.session.script(`ALTER TABLE ${qualified(target, table)} ADD COLUMN ${result.quoted} ${result.type}`);
   target.logger.info({ table, column: result.name, type: result.type }, 'column added');
   return result;

@@ -181,7 +181,8 @@ const take = (live: Live, change: SinkChange): void => {
     target = TargetTable.open(live, change.table, live.filling);
     live.tables.set(change.table.name, target);
   }
-  if (change.op === 't') target.deleteAll();
+  if (change.op === 't' && change.mark === undefined) target.deleteAll();
+  else if (change.op === 't') target.markAll(change.mark!);
   else target.apply(change);
 };
 

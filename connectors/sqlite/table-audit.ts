@@ -15,7 +15,13 @@ export const compareRows = (target: Target, table: SinkTable, rows: readonly (re
     });
   const own = isOwn(target, table.name);
   const names = table.columns.map((column) => `t.${quoteName(column.name)}`);
-  const same = names.map((name, index) => (own ? `${name} IS r.c${index} AND typeof(${name}) = typeof(r.c${index})` : `${name} IS r.c${index}`));
+  const same = names.map((name, index) =>
+    table.columns[index]!.volatile === true
+      ? '1'
+      : own
+        ? `${name} IS r.c${index} AND typeof(${name}) = typeof(r.c${index})`
+        : `${name} IS r.c${index}`,
+  );
   const key = table.key.map((index) => `${names[index]!} = r.c${index}`);
   const equal = target.database
     .prepare<Value[], number>(
@@ -36,7 +42,7 @@ export const countRows = (target: Target, table: SinkTable): number => {
   if (columnsOf(target, table.name).size === 0) return 0;
   return (
     target.database
-      .prepare<[], number>(`SELECT count(*) FROM ${quoteName(table.name)}`)
+      .prepare<[], number>(`SELECT count(*) FROM ${quoteName(table.name)} WHERE ${living(table)}`)
       .pluck()
       .get() ?? 0
   );
@@ -45,10 +51,13 @@ export const countRows = (target: Target, table: SinkTable): number => {
 export const keysBehind = (target: Target, table: SinkTable, from: { after: readonly Value[] | null; limit: number }): Value[][] => {
   if (columnsOf(target, table.name).size === 0) return [];
   const names = table.key.map((index) => quoteName(table.columns[index]!.name)).join(', ');
-  const where = from.after === null ? '' : `WHERE (${names}) > (${from.after.map(() => '?').join(', ')})`;
+  const behind = from.after === null ? '' : `AND (${names}) > (${from.after.map(() => '?').join(', ')})`;
   return target.database
-    .prepare<unknown[], Value[]>(`SELECT ${names} FROM ${quoteName(table.name)} ${where} ORDER BY ${names} LIMIT ?`)
+    .prepare<unknown[], Value[]>(`SELECT ${names} FROM ${quoteName(table.name)} WHERE ${living(table)} ${behind} ORDER BY ${names} LIMIT ?`)
     .raw()
     .safeIntegers()
     .all(...(from.after ?? []), from.limit);
 };
+
+/** Rows that the hive shall have, too. */
+const living = ({ columns, deletedAt }: SinkTable): string => (deletedAt === undefined ? 'true' : `${quoteName(columns[deletedAt]!.name)} IS NULL`);

@@ -1,7 +1,14 @@
 /** A table of the copy as it is, made to fit a SinkTable. All of it happens inside the transaction of the batch that needs it. */
 import type Database from 'better-sqlite3';
 import type { Logger } from 'pino';
-import { RowRefusedError, type SinkColumn, type SinkRowChange, type SinkSchemaChange, type SinkTable } from '../../src/pipeline/sink.ts';
+import {
+  RowRefusedError,
+  type SinkColumn,
+  type SinkRowChange,
+  type SinkSchemaChange,
+  type SinkTable,
+  type SinkTruncateChange,
+} from '../../src/pipeline/sink.ts';
 import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
@@ -115,6 +122,13 @@ export class TargetTable {
     this.#gathered = [];
     this.#waiting.clear();
     this.#target.database.exec(`DELETE FROM ${quoteName(this.table.name)}`);
+  }
+
+  /** What `deleteAll` is where deletes are soft. */
+  markAll({ column, value }: NonNullable<SinkTruncateChange['mark']>): void {
+    this.finish();
+    const name = quoteName(this.table.columns[column]!.name);
+    this.#target.database.prepare(`UPDATE ${quoteName(this.table.name)} SET ${name} = ? WHERE ${name} IS NULL`).run(value);
   }
 
   /** A unique value may still be a row's that gives it up later in the batch: then this row steps aside, if all of it can be written again. */

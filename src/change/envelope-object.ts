@@ -1,4 +1,4 @@
-/** The event as an object, for programs that use Waggle as a library. The same content as `encodeEnvelope` writes. */
+/** The event as an object, for programs that use Waggle as a library. The same content as `encodeEnvelope` writes, of tables as the hive has them. */
 import type { Change } from './change.ts';
 import {
   base64,
@@ -6,14 +6,13 @@ import {
   type EnvelopeColumn,
   type EnvelopeContext,
   type EnvelopeTable,
-  firstColumnOf,
   firstOwnColumn,
   placeOf,
   rowidOfKey,
   sequenceOf,
 } from './envelope.ts';
 import { ROWID_COLUMN } from './key.ts';
-import type { Table, Value } from './table.ts';
+import type { Value } from './table.ts';
 
 /** INTEGER beyond 2^53 is a bigint (JSON.stringify refuses it: `encodeEnvelope` writes it). BLOB is base64; infinities are strings. */
 export type EventValue = null | number | bigint | string;
@@ -107,8 +106,8 @@ export const envelopeObject = (change: EnvelopeChange, context: EnvelopeContext)
         seq: source.seq,
         op: change.op,
         key: keyOf(change),
-        before: change.before === null ? null : rowOf(change.table, change.before, firstOwnColumn(source)),
-        after: change.after === null ? null : rowOf(change.table, change.after, firstOwnColumn(source)),
+        before: change.before === null ? null : rowOf(change.table, change.before, firstOwnColumn(change.table)),
+        after: change.after === null ? null : rowOf(change.table, change.after, firstOwnColumn(change.table)),
         ...frame,
       };
   }
@@ -126,7 +125,7 @@ const rowOf = (table: EnvelopeTable, values: readonly Value[], first: number): E
 
 const keyOf = (change: EnvelopeChange & { op: 'c' | 'u' | 'd' | 'r' }): EventRow => {
   const { table, key, source } = change;
-  if (firstOwnColumn(source) === 1) return { [ROWID_COLUMN]: eventValue(key[0] ?? null) };
+  if (firstOwnColumn(table) === 1) return { [ROWID_COLUMN]: eventValue(key[0] ?? null) };
   const row = Object.fromEntries(table.key.map((index, place) => [table.columns[index]!.name, eventValue(key[place] ?? null)]));
   const rowid = rowidOfKey(table, key, source);
   return rowid === null ? row : { ...row, [ROWID_COLUMN]: rowid };
@@ -171,14 +170,14 @@ const schemaOf = ({ table, previous, source }: EnvelopeChange & { op: 's' }): Pi
   if (source.op !== 's') return { ddl: null, columns: null, previous_columns: null };
   return {
     ddl: table === null ? null : (source.table?.sql ?? null),
-    columns: columnsOf(table, source.table),
-    previous_columns: columnsOf(previous, source.previous),
+    columns: columnsOf(table),
+    previous_columns: columnsOf(previous),
   };
 };
 
-const columnsOf = (table: EnvelopeTable | null, source: Table | null): EventColumn[] | null => {
-  if (table === null || source === null) return null;
-  const first = firstColumnOf(source);
+const columnsOf = (table: EnvelopeTable | null): EventColumn[] | null => {
+  if (table === null) return null;
+  const first = firstOwnColumn(table);
   return table.columns.slice(first).map((column, index) => columnOf(column, table.key.indexOf(index + first) + 1));
 };
 

@@ -2,8 +2,10 @@
 import { z } from 'zod';
 
 const value = z
-  .union([z.null(), z.number(), z.string()])
-  .describe('INTEGER and REAL: a number (INTEGER beyond 2^53 digit for digit; infinities: "Infinity", "-Infinity"). TEXT: a string. BLOB: base64.');
+  .union([z.null(), z.number(), z.string(), z.boolean(), z.array(z.unknown()), z.record(z.string(), z.unknown())])
+  .describe(
+    'true and false, lists and objects: only in columns that the sink was told to have the type boolean or json. INTEGER and REAL: a number (INTEGER beyond 2^53 digit for digit; infinities: "Infinity", "-Infinity"). TEXT: a string. BLOB: base64.',
+  );
 const row = z.record(z.string(), value);
 const count = z.int().min(0);
 const timestampNs = z.number().min(0).describe('Nanoseconds since 1970.');

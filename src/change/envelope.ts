@@ -16,7 +16,7 @@
  */
 import type { Change, SnapshotPoint, TransactionInfo } from './change.ts';
 import { keyNeedsRowid, ROWID_COLUMN } from './key.ts';
-import type { Rowid, Table, Value } from './table.ts';
+import type { Rowid, Value } from './table.ts';
 
 /** What the encoder needs of a table. A SinkTable is one. */
 export interface EnvelopeTable {
@@ -30,6 +30,10 @@ export interface EnvelopeColumn {
   readonly type: string;
   readonly notNull: boolean;
   readonly defaultValue: Value;
+  /** What the user says it is: written as JSON's own `true`, `false` and values. */
+  readonly kind?: 'timestamp' | 'boolean' | 'json';
+  /** The added rowid, which stands in keys only. */
+  readonly rowid?: true;
 }
 
 /** What the encoder encodes. A SinkChange is one. */
@@ -70,11 +74,11 @@ export class EnvelopeEncoder {
     const seq = source.seq === null ? 'null' : String(source.seq);
     switch (change.op) {
       case 't':
-        return `{"seq":${seq},"op":"t","key":null,"before":null,"after":null,${frame.beforeTable}${this.#layout(change.table, source).name}${frame.afterTable}${transactionText(source)}${frame.times}`;
+        return `{"seq":${seq},"op":"t","key":null,"before":null,"after":null,${frame.beforeTable}${this.#layout(change.table).name}${frame.afterTable}${transactionText(source)}${frame.times}`;
       case 's':
         return `{"seq":${seq},"op":"s","key":null,"before":null,"after":null,${schemaText(change)}${frame.beforeTable}${schemaTableText(change)}${frame.afterTable}${transactionText(source)}${frame.times}`;
       default: {
-        const layout = this.#layout(change.table, source);
+        const layout = this.#layout(change.table);
         const before = change.before === null ? 'null' : rowText(layout, change.before);
         const after = change.after === null ? 'null' : rowText(layout, change.after);
         return `{"seq":${seq},"op":"${change.op}","key":${keyText(layout, change)},"before":${before},"after":${after},${frame.beforeTable}${layout.name}${frame.afterTable}${transactionText(source)}${frame.times}`;
@@ -84,13 +88,13 @@ export class EnvelopeEncoder {
 
   /** The event's key as JSON, for records that carry it apart; null for `t` and `s`. */
   encodeKey(change: EnvelopeChange): string | null {
-    return change.op === 't' || change.op === 's' ? null : keyText(this.#layout(change.table, change.source), change);
+    return change.op === 't' || change.op === 's' ? null : keyText(this.#layout(change.table), change);
   }
 
-  #layout(table: EnvelopeTable, source: Change): Layout {
+  #layout(table: EnvelopeTable): Layout {
     let layout = this.#layouts.get(table);
     if (layout === undefined) {
-      layout = layoutOf(table, source);
+      layout = layoutOf(table);
       this.#layouts.set(table, layout);
     }
     return layout;
@@ -140,6 +144,12 @@ export const jsonValue = (value: Value): string => {
   }
 };
 
+/** A value of a column as JSON text. */
+export const columnJson = ({ kind }: EnvelopeColumn, value: Value): string => {
+  if (kind === undefined || kind === 'timestamp' || value === null) return jsonValue(value);
+  return kind === 'json' ? String(value) : String(Number(value) === 1);
+};
+
 export const base64 = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64');
 
 /** Position of a change: of its transaction, or where it was read. */
@@ -149,13 +159,8 @@ export const placeOf = (change: Change): { readonly txid: string; readonly times
 /** Debezium's `source.sequence`: a JSON array in a string. `["0","0"]` is before the first transaction of a log. */
 export const sequenceOf = (txid: string): string => JSON.stringify(txid === '' ? ['0', '0'] : txid.split(':'));
 
-/** Index of the first column that belongs to the hive: tables without a declared key have the added rowid before it. */
-export const firstOwnColumn = (source: Change): 0 | 1 => {
-  const table = source.op === 's' ? (source.table ?? source.previous) : source.table;
-  return table === null ? 0 : firstColumnOf(table);
-};
-
-export const firstColumnOf = (table: Table): 0 | 1 => (table.key.length === 0 ? 1 : 0);
+/** Index of the first column that belongs to the hive: tables without a declared key may have the added rowid before it. */
+export const firstOwnColumn = (table: EnvelopeTable): 0 | 1 => (table.columns[0]?.rowid === true ? 1 : 0);
 
 /** The rowid that follows the key columns, or null where they tell the row by themselves. */
 export const rowidOfKey = (table: EnvelopeTable, key: readonly Value[], source: Change): Rowid | null => {
@@ -184,24 +189,26 @@ interface Layout {
   readonly first: 0 | 1;
   readonly keyLabels: readonly string[];
   readonly keyColumns: readonly EnvelopeColumn[];
+  readonly columns: readonly EnvelopeColumn[];
 }
 
-const layoutOf = (table: EnvelopeTable, source: Change): Layout => {
-  const first = firstOwnColumn(source);
+const layoutOf = (table: EnvelopeTable): Layout => {
+  const first = firstOwnColumn(table);
   const keyColumns = table.key.map((index) => table.columns[index]!);
   return {
     name: JSON.stringify(table.name),
     labels: table.columns.map((column, index) => `${index > first ? ',' : ''}${JSON.stringify(column.name)}:`),
     first,
-    keyLabels: first === 1 ? [`"${ROWID_COLUMN}":`] : keyColumns.map((column, index) => `${index > 0 ? ',' : ''}${JSON.stringify(column.name)}:`),
+    keyLabels: keyColumns.map(({ name, rowid }, index) => `${index > 0 ? ',' : ''}${JSON.stringify(rowid === true ? ROWID_COLUMN : name)}:`),
     keyColumns,
+    columns: table.columns,
   };
 };
 
 const rowText = (layout: Layout, values: readonly Value[]): string => {
   let text = '{';
   for (let index = layout.first; index < layout.labels.length; index += 1) {
-    text += layout.labels[index]! + jsonValue(values[index] ?? null);
+    text += layout.labels[index]! + columnJson(layout.columns[index]!, values[index] ?? null);
   }
   return `${text}}`;
 };
@@ -227,12 +234,12 @@ const transactionText = ({ seq, transaction, collectionOrder }: Change): string 
 const schemaText = ({ table, previous, source }: EnvelopeChange & { op: 's' }): string => {
   if (source.op !== 's') return '';
   const ddl = JSON.stringify(table === null ? null : (source.table?.sql ?? null));
-  return `"ddl":${ddl},"columns":${columnsText(table, source.table)},"previous_columns":${columnsText(previous, source.previous)},`;
+  return `"ddl":${ddl},"columns":${columnsText(table)},"previous_columns":${columnsText(previous)},`;
 };
 
-const columnsText = (table: EnvelopeTable | null, source: Table | null): string => {
-  if (table === null || source === null) return 'null';
-  const first = firstColumnOf(source);
+const columnsText = (table: EnvelopeTable | null): string => {
+  if (table === null) return 'null';
+  const first = firstOwnColumn(table);
   const columns = table.columns.slice(first).map((column, index) => {
     const ordinal = table.key.indexOf(index + first) + 1;
     return `{"name":${JSON.stringify(column.name)},"type":${JSON.stringify(column.type)},"key":${ordinal},"not_null":${column.notNull},"default":${jsonValue(column.defaultValue)}}`;

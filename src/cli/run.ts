@@ -4,6 +4,8 @@ import { CONNECTORS } from '../../connectors/registry.ts';
 import type { Config, SinkConfig } from '../config/config.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { type DaemonOptions, type DaemonSink, runDaemon } from '../daemon.ts';
+import { MaskKey } from '../pipeline/shaping/mask.ts';
+import { TransformingSink } from '../pipeline/shaping/transforming-sink.ts';
 import { makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
@@ -52,18 +54,20 @@ export const daemonOptions = async (config: Config, hive: string): Promise<Daemo
   sinks: await Promise.all(config.sinks.filter((sink) => sink.enabled).map(daemonSink)),
 });
 
-const daemonSink = async ({
-  name,
-  type,
-  target,
-  options,
-  filter,
-  tables,
-  batch,
-  fill,
-  deadLetters,
-  verifyEveryMs,
-}: SinkConfig): Promise<DaemonSink> => {
+const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
+  const { name, type, target, options, filter, tables, maskKey, transform, tablesIn, batch, fill, deadLetters, verifyEveryMs } = config;
   const createSink = await CONNECTORS[type]!.load();
-  return { name, type, target, sink: createSink(options), mapping: { filters: [filter], tables }, batch, fill, deadLetters, verifyEveryMs };
+  const sink = createSink(options);
+  return {
+    name,
+    type,
+    target,
+    sink: transform === null ? sink : new TransformingSink(sink, transform),
+    mapping: { filters: [filter], tables, maskKey: maskKey === null ? null : new MaskKey(maskKey) },
+    tablesIn,
+    batch,
+    fill,
+    deadLetters,
+    verifyEveryMs,
+  };
 };

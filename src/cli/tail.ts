@@ -77,6 +77,7 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
           target: 'standard output',
           sink,
           mapping: { filters: [], tables: {} },
+          tablesIn: null,
           batch: { rows: 5000, delayMs: 0 },
           fill: options.snapshot ?? false,
           deadLetters: null,

@@ -32,6 +32,12 @@ export interface SinkConfig {
   readonly options: object;
   readonly filter: { readonly include?: readonly string[]; readonly exclude?: readonly string[] };
   readonly tables: Readonly<Record<string, TableOptions>>;
+  /** A secret: never log it. */
+  readonly maskKey: string | null;
+  /** `module`: absolute path. */
+  readonly transform: { readonly module: string; readonly timeoutMs: number } | null;
+  /** Names the place whose tables the sink writes; null where its connector keeps none. */
+  readonly tablesIn: string | null;
   /** Null: a refused row stops the sink. */
   readonly deadLetters: { readonly limit: number } | null;
   /** Null: the target is compared only when somebody asks. */
@@ -39,7 +45,19 @@ export interface SinkConfig {
   readonly batch: { readonly rows: number; readonly delayMs: number };
 }
 
+/** As `table` of the schema has it. */
 export interface TableOptions {
   readonly to?: string;
-  readonly columns?: { readonly exclude?: readonly string[]; readonly rename?: Readonly<Record<string, string>> };
+  readonly columns?: {
+    readonly include?: readonly string[];
+    readonly exclude?: readonly string[];
+    readonly rename?: Readonly<Record<string, string>>;
+    readonly add?: Readonly<Record<string, string | number | boolean | null>>;
+    readonly types?: Readonly<Record<string, 'timestamptz' | 'boolean' | 'json'>>;
+    readonly mask?: Readonly<Record<string, 'hash' | 'redact' | { readonly truncate: number }>>;
+  };
+  readonly key?: readonly string[];
+  readonly where?: string;
+  readonly deleted?: 'hard' | 'soft';
+  readonly history?: boolean;
 }

@@ -64,6 +64,12 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
     options: absolute,
     filter: { ...(include && { include }), ...(exclude && { exclude }) },
     tables: tables as Record<string, TableOptions>,
+    maskKey: common.mask_key ?? null,
+    transform:
+      common.transform === undefined
+        ? null
+        : { module: resolve(directory, common.transform.module), timeoutMs: parseDuration(common.transform.timeout) },
+    tablesIn: connector.tablesIn === null ? null : `${type} ${describeTarget(absolute, connector)} ${connector.tablesIn(absolute)}`,
     deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
     verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
@@ -72,6 +78,7 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
 
 /** The path, or host and database of the URL; never user, password or a token. */
 const describeTarget = (options: Readonly<Record<string, unknown>>, connector: Connector): string => {
+  if (connector.describe !== null) return connector.describe(options);
   for (const option of connector.paths) if (typeof options[option] === 'string') return options[option];
   const url = Object.values(options).find((value) => typeof value === 'string' && URL.canParse(value));
   if (typeof url === 'string') {

@@ -12,14 +12,51 @@ const tables = z.strictObject({
   exclude: names().optional().describe('Not these tables; wins over include. `*` stands for any characters.'),
 });
 
+const columns = z.strictObject({
+  include: names().optional().describe('Only these columns. `*` stands for any characters.'),
+  exclude: names().optional().describe('Not these columns; wins over include. `*` stands for any characters.'),
+  rename: z.record(z.string(), z.string().min(1)).optional().describe('New names, by the name in the hive.'),
+  add: z
+    .record(z.string().min(1), z.union([z.string(), z.number(), z.boolean(), z.null()]))
+    .optional()
+    .describe(
+      'Further columns, by their name: a constant, or `$seq`, `$txid`, `$ts` (commit time), `$op` (c, u, d, r) of the last change, or `$hive`. A text that begins with `$` is written `$$…`.',
+    ),
+  types: z
+    .record(z.string().min(1), z.enum(['timestamptz', 'boolean', 'json']))
+    .optional()
+    .describe(
+      'Types, by the name in the hive (`*` stands for any characters): timestamptz from date text, boolean from 0 and 1, json from JSON text. A target that has such a type uses it. What does not convert is a refused row.',
+    ),
+  mask: z
+    .record(z.string().min(1), z.union([z.enum(['hash', 'redact']), z.strictObject({ truncate: z.int().min(0) })]))
+    .optional()
+    .describe(
+      'Values that the target does not get as they are, by the name in the hive (`*` stands for any characters). hash: HMAC-SHA256 with `mask_key`, in hex. redact: `[redacted]`. truncate: so many characters. NULL stays NULL.',
+    ),
+});
+
 const table = z.strictObject({
-  to: z.string().min(1).optional().describe("The table's name in the target."),
-  columns: z
-    .strictObject({
-      exclude: names().optional().describe('Columns that the target does not get.'),
-      rename: z.record(z.string(), z.string().min(1)).optional().describe('New names, by the name in the hive.'),
-    })
-    .optional(),
+  to: z.string().min(1).optional().describe("The table's name in the target; `*` stands for its name in the hive."),
+  columns: columns.optional(),
+  key: names().min(1).optional().describe('Columns that tell the rows in the target, instead of the declared key. They must be unique and not NULL.'),
+  where: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Only rows for which this CEL expression is true. Columns are variables, or row["a.name"]; the values are the hive\'s own (booleans are 0 and 1). A row that stops being one of them is deleted in the target.',
+    ),
+  deleted: z
+    .enum(['hard', 'soft'])
+    .optional()
+    .describe('hard (default): a deleted row is deleted in the target. soft: it stays, with the time in the column `deleted_at`.'),
+  history: z
+    .boolean()
+    .optional()
+    .describe(
+      'true: every change is added as a row of its own, with the columns `waggle_seq`, `waggle_op` and `waggle_ts` before the others; nothing is updated or deleted.',
+    ),
 });
 
 /** What every sink takes, whatever its type. */
@@ -29,7 +66,23 @@ export const sinkCommonSchema = z.strictObject({
   tables: tables
     .catchall(table)
     .optional()
-    .describe('Options by the name of the table in the hive; include and exclude choose which tables the sink gets.'),
+    .describe(
+      'Options by the name of the table in the hive (`*` stands for any characters; the full name wins); include and exclude choose which tables the sink gets.',
+    ),
+  mask_key: z
+    .string()
+    .min(16)
+    .optional()
+    .describe('Key of the mask `hash`. Keep it out of the file: ${WAGGLE_MASK_KEY}. Another key gives other hashes.'),
+  transform: z
+    .strictObject({
+      module: z.string().min(1).describe('JavaScript or TypeScript file, relative to this one, with `export default (row, { table, op }) => …`.'),
+      timeout: duration().default('1s').describe('How long it may take for one row.'),
+    })
+    .optional()
+    .describe(
+      'A function of your own for each row, run in a thread of its own: it gives an object of the columns that it changes, or null for a row that the target does not get.',
+    ),
   on_error: z
     .enum(['dead_letter', 'stop'])
     .default('dead_letter')

@@ -197,9 +197,9 @@ export class BatchApplier {
 
   async #retry(change: RowChange, mapping: TableMapping): Promise<WaggleError | null> {
     try {
-      const mapped = mapping.change(change);
-      if (mapped === null) return null;
-      await this.#sendParts([[mapped]].values(), this.standing(), false);
+      const mapped = mapping.map(change);
+      if (mapped.length === 0) return null;
+      await this.#sendParts([mapped].values(), this.standing(), false);
       return null;
     } catch (error) {
       if (!isRefusal(error)) throw error;

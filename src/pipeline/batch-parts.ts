@@ -59,9 +59,9 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, options: Par
   let bytes = 0;
   for (const changes of source) {
     for (const change of changes) {
-      const mapped = mapChange(options, change);
-      if (mapped === null) continue;
-      part.push(mapped);
+      const before = part.length;
+      mapChange(options, change, part);
+      if (part.length === before) continue;
       bytes += sizeOf(change);
       if (part.length < PART_CHANGES && bytes < PART_BYTES) continue;
       yield wants === 'states' ? coalesce(part) : part;
@@ -72,13 +72,13 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, options: Par
   if (part.length > 0) yield wants === 'states' ? coalesce(part) : part;
 };
 
-const mapChange = ({ mapping, refused }: PartOptions, change: Change): SinkChange | null => {
+const mapChange = ({ mapping, refused }: PartOptions, change: Change, part: SinkChange[]): void => {
   try {
-    return mapping.change(change);
+    mapping.map(change, part);
   } catch (error) {
     if (isRefusal(error) && refused !== undefined && change.op !== 's' && change.op !== 't') {
       refused(change, error);
-      return null;
+      return;
     }
     if (error instanceof WaggleError) throw error;
     const table = change.op === 's' ? change.name : change.table.name;

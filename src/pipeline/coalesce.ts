@@ -2,7 +2,7 @@
  * The last state of each key, for sinks that want states.
  *
  * What is left of a part: of each key the last change, in the order of these last changes. A `t` removes what came
- * before it of its table; an `s` is a barrier: nothing before it joins with anything behind it. Between two of them a
+ * before it of its table (one that marks is a barrier for its table); an `s` is a barrier: nothing before it joins with anything behind it. Between two of them a
  * key comes once at most, so that a sink may group upserts and deletes as it likes.
  *
  * Keys are compared as SQLite compares them: INTEGER 1 and REAL 1.0 are one key; TEXT '1' and BLOB x'31' are others.
@@ -24,6 +24,11 @@ export const coalesce = (part: readonly SinkChange[]): SinkChange[] => {
       case 't': {
         const cleared = places.get(change.table.name);
         if (cleared === undefined) break;
+        // Marked rows stay: what came before it is to be marked, too.
+        if (change.mark !== undefined) {
+          places.delete(change.table.name);
+          break;
+        }
         for (const place of cleared.byKey.values()) kept[place] = null;
         lost += cleared.byKey.size;
         places.delete(change.table.name);

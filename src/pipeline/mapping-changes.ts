@@ -3,7 +3,7 @@ import type { Catalog } from '../change/table.ts';
 import { type MappingOptions, TableMapping } from './mapping.ts';
 
 /** What the configuration says of a sink's tables; plain data. */
-export type MappingSpec = Pick<MappingOptions, 'filters' | 'tables'>;
+export type MappingSpec = Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
 
 export interface MappingChanges {
   /** The sink did not get them before. */
@@ -22,10 +22,9 @@ export const mappingChanges = (before: string, now: MappingSpec, catalog: Catalo
   for (const table of catalog.tables) {
     if (newMapping.table(table) === null) continue;
     if (oldMapping.table(table) === null) added.push(table.name);
-    else if (oldRest !== newRest || optionsOf(old, table.name) !== optionsOf(now, table.name)) changed.push(table.name);
+    else if (oldRest !== newRest || optionsOf(oldMapping, table.name) !== optionsOf(newMapping, table.name)) changed.push(table.name);
   }
   return { added, changed };
 };
 
-const optionsOf = (spec: MappingSpec, table: string): string =>
-  JSON.stringify(Object.entries(spec.tables ?? {}).find(([name]) => name.toLowerCase() === table.toLowerCase())?.[1] ?? {});
+const optionsOf = (mapping: TableMapping, table: string): string => JSON.stringify(mapping.optionsOf(table));

@@ -1,199 +1,315 @@
 /**
- * From the hive's tables to a sink's: which tables and columns a sink gets, and under which names.
+ * From the hive's tables to a sink's: which tables, columns and rows a sink gets, under which names and in which form.
  *
  * Names are compared as SQLite compares them (ASCII letters without case); `*` in a filter stands for any characters.
  * Tables without a declared key get the leading key column `waggle_rowid`.
+ *
+ * Every value but those of `$seq`, `$txid`, `$ts` and `$op` depends on the row alone, so that a table that was filled is the same as one that
+ * was streamed from its beginning.
  */
-import type { Change } from '../change/change.ts';
-import { ROWID_COLUMN } from '../change/key.ts';
+import type { Change, RowChange } from '../change/change.ts';
 import type { Row } from '../change/row.ts';
-import type { Catalog, Column, Table, Value } from '../change/table.ts';
-import { canonicalInteger } from '../sqlite/varint.ts';
+import type { Catalog, Table, Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
-import type { SinkChange, SinkColumn, SinkTable } from './sink.ts';
+import { suggestion } from '../support/nearest-name.ts';
+import type { MaskKey } from './shaping/mask.ts';
+import { fold, isPattern, matchesName, passesFilter } from './shaping/names.ts';
+import type { NameFilter, TableOptions } from './shaping/options.ts';
+import { RowFilter } from './shaping/row-filter.ts';
+import { type Cell, type ChangeField, planTable, type TablePlan } from './shaping/table-plan.ts';
+import type { SinkChange, SinkRowChange, SinkTable } from './sink.ts';
+
+export type { TableOptions } from './shaping/options.ts';
 
 /** Which tables; both left out: all. `exclude` wins. */
-export interface TableFilter {
-  readonly include?: readonly string[] | undefined;
-  readonly exclude?: readonly string[] | undefined;
-}
-
-export interface TableOptions {
-  /** Name in the target. */
-  readonly to?: string | undefined;
-  readonly columns?: { readonly exclude?: readonly string[] | undefined; readonly rename?: Readonly<Record<string, string>> | undefined } | undefined;
-}
+export type TableFilter = NameFilter;
 
 export interface MappingOptions {
   /** A table must pass all of them: the configuration's own and the sink's. */
   readonly filters?: readonly TableFilter[];
-  /** By the table's name in the hive. */
+  /** By the table's name in the hive; `*` stands for any characters. What a later entry says of a table wins, and what its full name says wins over all. */
   readonly tables?: Readonly<Record<string, TableOptions>>;
   /** As the sink asks; default `number`. */
   readonly integers?: 'number' | 'bigint';
   /** As the sink wants; `states` leaves out before images. Default `changes`. */
   readonly wants?: 'states' | 'changes';
-}
-
-/** A table of the hive and what a sink sees of it. */
-interface MappedTable {
-  readonly sinkTable: SinkTable;
-  /** For each column of the sink's table: index of the hive's column, or -1 for the rowid. Null: all columns as they are. */
-  readonly picks: readonly number[] | null;
+  /** The hive's name, for `$hive`. */
+  readonly hive?: string;
+  /** Key of the mask `hash`. A MaskKey shows only its fingerprint as JSON. */
+  readonly maskKey?: MaskKey | string | null;
 }
 
 export class TableMapping {
-  readonly #filters: readonly { include: RegExp[] | null; exclude: RegExp[] }[];
-  readonly #options: ReadonlyMap<string, TableOptions>;
+  readonly #options: MappingOptions;
   readonly #integers: 'number' | 'bigint';
   readonly #states: boolean;
-  readonly #mapped = new WeakMap<Table, MappedTable | false>();
+  readonly #filters = new Map<string, RowFilter>();
+  readonly #plans = new WeakMap<Table, TablePlan | false>();
 
+  /** Throws CONFIG_INVALID for a `where` that is no expression. */
   constructor(options: MappingOptions = {}) {
-    this.#filters = (options.filters ?? []).map(({ include, exclude }) => ({
-      include: include?.map(pattern) ?? null,
-      exclude: exclude?.map(pattern) ?? [],
-    }));
-    this.#options = new Map(Object.entries(options.tables ?? {}).map(([name, table]) => [fold(name), table]));
+    this.#options = options;
     this.#integers = options.integers ?? 'number';
     this.#states = options.wants === 'states';
+    for (const { where } of Object.values(options.tables ?? {}))
+      if (where !== undefined && !this.#filters.has(where)) this.#filters.set(where, new RowFilter(where));
   }
 
   /** The sink's table, one object for one object of the hive's; null where the sink does not get it. Throws CONFIG_INVALID. */
   table(table: Table): SinkTable | null {
-    const mapped = this.#map(table);
-    return mapped === false ? null : mapped.sinkTable;
+    const plan = this.#plan(table);
+    return plan === false ? null : plan.table;
+  }
+
+  /** What `map` makes of the change where no option can make two of it (no `key`, no `where`, no `history`); null for nothing. */
+  change(change: Change): SinkChange | null {
+    const [only = null] = this.map(change);
+    return only;
   }
 
   /**
-   * The change as the sink sees it, or null. The before image of a `u` whose transaction altered the table is shown
-   * under the new columns, by name.
+   * The change as the sink sees it, added to `into`: nothing, one, or two where the row gets another key in the target. The before image of
+   * a `u` whose transaction altered the table is shown under the new columns, by name. Throws SINK_ROW_REFUSED for a value or row that
+   * cannot be shaped.
    */
-  change(change: Change): SinkChange | null {
+  map(change: Change, into: SinkChange[] = []): SinkChange[] {
     if (change.op === 's') {
       const table = change.table === null ? null : this.table(change.table);
       const previous = change.previous === null ? null : this.table(change.previous);
-      return table === null && previous === null ? null : { op: 's', table, previous, source: change };
+      if (table !== null || previous !== null) into.push({ op: 's', table, previous, source: change });
+      return into;
     }
-    const mapped = this.#map(change.table);
-    if (mapped === false) return null;
-    const { sinkTable: table } = mapped;
-    if (change.op === 't') return { op: 't', table, source: change };
-    const after = change.after === null ? null : this.#values(mapped, change.after);
-    const wantsBefore = change.before !== null && (!this.#states || after === null);
-    const before = wantsBefore && change.before !== null ? this.#before(mapped, change.before) : null;
-    const values = after ?? before ?? [];
-    return { op: change.op, table, key: pick(values, table.key), before: this.#states ? null : before, after, source: change };
+    const plan = this.#plan(change.table);
+    if (plan === false) return into;
+    const { table } = plan;
+    if (change.op === 't') {
+      if (table.history === true) return into;
+      const mark = table.deletedAt === undefined ? {} : { mark: { column: table.deletedAt, value: timestampOf(change) } };
+      into.push({ op: 't', table, source: change, ...mark });
+      return into;
+    }
+    const { before, after } = this.#images(plan, change);
+    if (table.history === true) {
+      this.#record(plan, { change, before, after }, into);
+      return into;
+    }
+    if (after !== null && (before === null || !plan.keyMoves || sameKey(table, before, after))) {
+      // A row that comes into the filter is a new one to the target.
+      const op = change.op === 'u' && before === null && plan.filter !== null ? 'c' : change.op;
+      into.push(this.#rowChange(plan, { op, change, before, after }));
+    } else if (after === null) {
+      if (before !== null) into.push(this.#removal(plan, change, before));
+    } else {
+      into.push(this.#removal(plan, change, before!), this.#rowChange(plan, { op: 'c', change, before: null, after }));
+    }
+    return into;
   }
 
-  /**
-   * Checks the mapping against all tables: throws CONFIG_INVALID where it cannot be; tells what is named in it but not there.
-   */
-  check(catalog: Catalog): string[] {
+  /** Checks the mapping against the tables as they are. Throws CONFIG_INVALID where it cannot be, or names what is not there. */
+  check(catalog: Catalog): void {
     const targets = new Map<string, string>();
+    this.#checkNames(catalog);
     for (const table of catalog.tables) {
       const mapped = this.table(table);
       if (mapped === null) continue;
+      this.#filterOf(table)?.check(table);
       const other = targets.get(mapped.name);
-      if (other !== undefined) throw invalid(`the tables ${other} and ${table.name} would both be written to ${mapped.name}`);
+      if (other !== undefined)
+        throw new WaggleError('CONFIG_INVALID', `the tables ${other} and ${table.name} would both be written to ${mapped.name}`, {
+          hint: 'Give one of them another name with `to`.',
+        });
       targets.set(mapped.name, table.name);
     }
-    return [...this.#options].flatMap(([name, options]) => {
-      const table = catalog.tables.find((candidate) => fold(candidate.name) === name);
-      if (table === undefined) return [`the hive has no table ${name}`];
-      const columns = new Set(table.columns.map((column) => fold(column.name)));
-      const named = [...(options.columns?.exclude ?? []), ...Object.keys(options.columns?.rename ?? {})];
-      return named.filter((column) => !columns.has(fold(column))).map((column) => `the table ${table.name} has no column ${column}`);
-    });
   }
 
-  #map(table: Table): MappedTable | false {
-    let mapped = this.#mapped.get(table);
-    if (mapped === undefined) {
-      mapped = this.#passes(table.name) && mapTable(table, this.#options.get(fold(table.name)) ?? {}, this.#integers);
-      this.#mapped.set(table, mapped);
+  #checkNames({ tables }: Catalog): void {
+    const { filters = [], tables: entries = {} } = this.#options;
+    const names = tables.map((table) => table.name);
+    const asked = [...filters.flatMap(({ include = [], exclude = [] }) => [...include, ...exclude]), ...Object.keys(entries)];
+    const unknown = asked.find((name) => !isPattern(name) && !names.some((known) => matchesName(name, known)));
+    if (unknown !== undefined) throw unknownName(`no table ${unknown} is captured`, unknown, names);
+    for (const [name, options] of Object.entries(entries)) {
+      const meant = tables.filter((table) => matchesName(name, table.name));
+      const known = meant.flatMap((table) => table.columns.map((column) => column.name));
+      const added = Object.keys(options.columns?.add ?? {});
+      const missing = columnsNamed(options).find((column) => ![...known, ...added].some((each) => matchesName(column, each)));
+      if (missing !== undefined && meant.length > 0) throw unknownName(`the table ${meant[0]!.name} has no column ${missing}`, missing, known);
     }
-    return mapped;
+  }
+
+  #plan(table: Table): TablePlan | false {
+    let plan = this.#plans.get(table);
+    if (plan === undefined) {
+      plan = this.#passes(table.name) && this.#makePlan(table);
+      this.#plans.set(table, plan);
+    }
+    return plan;
+  }
+
+  #makePlan(table: Table): TablePlan {
+    const { hive = '', maskKey = null } = this.#options;
+    return planTable(table, this.optionsOf(table.name), { integers: this.#integers, hive, maskKey, filter: this.#filterOf(table) });
+  }
+
+  #filterOf(table: Table): RowFilter | null {
+    const { where } = this.optionsOf(table.name);
+    return where === undefined ? null : this.#filters.get(where)!;
+  }
+
+  /** All that the options say of a table, by its name in the hive. */
+  optionsOf(name: string): TableOptions {
+    const entries = Object.entries(this.#options.tables ?? {}).filter(([key]) => matchesName(key, name));
+    const ordered = [...entries.filter(([key]) => isPattern(key)), ...entries.filter(([key]) => !isPattern(key))];
+    let merged: TableOptions = {};
+    for (const [, entry] of ordered) merged = merge(merged, entry);
+    return merged;
   }
 
   #passes(name: string): boolean {
-    if (/^sqlite_/i.test(name)) return false;
-    return this.#filters.every(({ include, exclude }) => (include === null || matches(include, name)) && !matches(exclude, name));
+    return !/^sqlite_/i.test(name) && (this.#options.filters ?? []).every((filter) => passesFilter(filter, name));
   }
 
-  #values(mapped: MappedTable, row: Row): readonly Value[] {
+  /** What the target has and shall have of the row. `before` also where only its key is asked for. */
+  #images(plan: TablePlan, change: RowChange): { before: readonly Value[] | null; after: readonly Value[] | null } {
+    const { filter } = plan;
+    const after = change.after !== null && (filter === null || filter.passes(change.after)) ? this.#values(plan, change.after, change) : null;
+    const wantsBefore = !this.#states || after === null || filter !== null || plan.keyMoves;
+    if (change.before === null || !wantsBefore || (filter !== null && !filter.passes(change.before))) return { before: null, after };
+    return { before: this.#before(plan, change.before), after };
+  }
+
+  #rowChange(
+    { table }: TablePlan,
+    { op, change, before, after }: { op: RowChange['op']; change: RowChange; before: readonly Value[] | null; after: readonly Value[] },
+  ): SinkRowChange {
+    return { op, table, key: pick(after, table.key), before: this.#states ? null : before, after, source: change };
+  }
+
+  /** The row goes, or gets the time of its end. */
+  #removal(plan: TablePlan, change: RowChange, before: readonly Value[]): SinkRowChange {
+    const { table } = plan;
+    const { deletedAt } = table;
+    if (deletedAt === undefined)
+      return { op: 'd', table, key: pick(before, table.key), before: this.#states ? null : before, after: null, source: change };
+    const after = this.#withChange(plan, before, { change, op: 'd' });
+    after[deletedAt] = timestampOf(change);
+    return this.#rowChange(plan, { op: 'u', change, before, after });
+  }
+
+  /** The change as rows of the history: the row as it became or, of a `d`, as it was. */
+  #record(plan: TablePlan, images: { change: RowChange; before: readonly Value[] | null; after: readonly Value[] | null }, into: SinkChange[]): void {
+    const { change, before, after } = images;
+    const row = after ?? before;
+    if (row === null) return;
+    const entered = change.op === 'u' && change.before !== null && plan.filter !== null && !plan.filter.passes(change.before);
+    const what = after === null ? 'd' : entered ? 'c' : change.op;
+    const values = this.#withChange(plan, row, { change, op: what });
+    into.push(this.#rowChange(plan, { op: change.op === 'r' ? 'r' : 'c', change, before: null, after: values }));
+  }
+
+  #values({ cells }: TablePlan, row: Row, change: RowChange | null): readonly Value[] {
     const values = row.values(this.#integers);
-    if (mapped.picks === null) return values;
-    const rowid = this.#integers === 'bigint' ? BigInt(row.rowid) : row.rowid;
-    return mapped.picks.map((index) => (index === -1 ? rowid : (values[index] ?? null)));
+    if (cells === null) return values;
+    return cells.map((cell) => this.#value(cell, { row, values, change }));
   }
 
-  #before(mapped: MappedTable, row: Row): readonly Value[] {
-    const old = this.#map(row.table);
-    if (old === mapped) return this.#values(mapped, row);
-    if (old === false) return mapped.sinkTable.columns.map(() => null);
-    const values = this.#values(old, row);
-    const places = new Map(old.sinkTable.columns.map((column, index) => [column.name, index]));
-    return mapped.sinkTable.columns.map((column) => values[places.get(column.name) ?? -1] ?? null);
+  #value(cell: Cell, { row, values, change }: { row: Row; values: readonly Value[]; change: RowChange | null }): Value {
+    switch (cell.from) {
+      case 'column': {
+        const value = values[cell.index] ?? null;
+        if (cell.shape === null) return value;
+        const shaped = cell.shape(value);
+        if (shaped === undefined) throw refused(row.table, cell.index);
+        return shaped;
+      }
+      case 'rowid':
+        return this.#integers === 'bigint' ? BigInt(row.rowid) : row.rowid;
+      case 'constant':
+        return cell.value;
+      case 'change':
+        return change === null ? null : this.#changeValue(cell.what, change, change.op);
+      case 'deletion':
+        return null;
+    }
+  }
+
+  /** The image with what tells of the change put in. */
+  #withChange({ cells }: TablePlan, image: readonly Value[], { change, op }: { change: RowChange; op: RowChange['op'] }): Value[] {
+    return image.map((value, index) => {
+      const cell = cells?.[index];
+      return cell?.from === 'change' ? this.#changeValue(cell.what, change, op) : value;
+    });
+  }
+
+  #changeValue(what: ChangeField, change: RowChange, op: RowChange['op']): Value {
+    switch (what) {
+      case 'seq': {
+        const seq = change.seq ?? change.snapshot?.seq ?? 0;
+        return this.#integers === 'bigint' ? BigInt(seq) : seq;
+      }
+      case 'txid':
+        return (change.transaction ?? change.snapshot)?.txid ?? '';
+      case 'ts':
+        return timestampOf(change);
+      case 'op':
+        return op;
+    }
+  }
+
+  #before(plan: TablePlan, row: Row): readonly Value[] {
+    const old = this.#plan(row.table);
+    if (old === plan) return this.#values(plan, row, null);
+    if (old === false) return plan.table.columns.map(() => null);
+    const values = this.#values(old, row, null);
+    const places = new Map(old.table.columns.map((column, index) => [column.name, index]));
+    return plan.table.columns.map((column) => values[places.get(column.name) ?? -1] ?? null);
   }
 }
 
-const mapTable = (table: Table, options: TableOptions, integers: 'number' | 'bigint'): MappedTable => {
-  const excluded = new Set((options.columns?.exclude ?? []).map(fold));
-  const renames = new Map(Object.entries(options.columns?.rename ?? {}).map(([from, to]) => [fold(from), to]));
-  const picks: number[] = [];
-  const columns: SinkColumn[] = [];
-  for (const [index, column] of table.columns.entries()) {
-    if (excluded.has(fold(column.name))) {
-      if (table.key.includes(index)) throw invalid(`the column ${column.name} of ${table.name} belongs to its key and cannot be excluded`);
-      continue;
-    }
-    picks.push(index);
-    columns.push(sinkColumn(table, index, { name: renames.get(fold(column.name)) ?? column.name, integers }));
-  }
-  let key = table.key.map((index) => picks.indexOf(index));
-  if (key.length === 0) {
-    picks.unshift(-1);
-    columns.unshift(rowidColumn(columns));
-    key = [0];
-  }
-  const names = columns.map((column) => fold(column.name));
-  const twice = columns.find((_, index) => names.indexOf(names[index]!) !== index);
-  if (twice !== undefined) throw invalid(`two columns of ${table.name} would both be named ${twice.name}`);
-  const plain = picks.length === table.columns.length && picks.every((from, index) => from === index);
-  return { sinkTable: { name: options.to ?? table.name, source: table.name, columns, key }, picks: plain ? null : picks };
+const merge = (base: TableOptions, entry: TableOptions): TableOptions => ({ ...base, ...entry, columns: { ...base.columns, ...entry.columns } });
+
+/** Columns that must be there: not those of patterns. */
+const columnsNamed = ({ columns = {}, key = [] }: TableOptions): string[] =>
+  [
+    ...(columns.include ?? []),
+    ...(columns.exclude ?? []),
+    ...Object.keys(columns.rename ?? {}),
+    ...Object.keys(columns.types ?? {}),
+    ...Object.keys(columns.mask ?? {}),
+    ...key,
+  ].filter((name) => !isPattern(name));
+
+/** When the change was committed (or the row read): ISO 8601 with microseconds. */
+const timestampOf = ({ transaction, snapshot }: Change): string => {
+  const timestampUs = (transaction ?? snapshot)?.timestampUs ?? 0;
+  const micros = String(timestampUs % 1_000_000).padStart(6, '0');
+  return `${new Date(Math.floor(timestampUs / 1_000_000) * 1000).toISOString().slice(0, 19)}.${micros}Z`;
 };
 
-const sinkColumn = (table: Table, index: number, options: { name: string; integers: 'number' | 'bigint' }): SinkColumn => {
-  const column = table.columns[index]!;
-  return {
-    name: options.name,
-    type: column.type,
-    affinity: column.affinity,
-    notNull: column.notNull,
-    defaultValue: defaultOf(column, options.integers),
-    alwaysInteger: index === table.rowidAlias || (table.strict && column.affinity === 'INTEGER'),
-  };
+const sameKey = ({ key }: SinkTable, a: readonly Value[], b: readonly Value[]): boolean => key.every((index) => sameValue(a[index]!, b[index]!));
+
+const sameValue = (a: Value, b: Value): boolean => {
+  if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b) === 0;
+  // INTEGER 1 and REAL 1.0 are one key.
+  // oxlint-disable-next-line eqeqeq
+  return a === b || (isNumeric(a) && isNumeric(b) && a == b);
 };
 
-const defaultOf = ({ defaultValue }: Column, integers: 'number' | 'bigint'): Value =>
-  integers === 'number' && typeof defaultValue === 'bigint' ? canonicalInteger(defaultValue) : defaultValue;
-
-const rowidColumn = (columns: readonly SinkColumn[]): SinkColumn => {
-  let name = ROWID_COLUMN;
-  while (columns.some((column) => fold(column.name) === name)) name += '_';
-  return { name, type: 'INTEGER', affinity: 'INTEGER', notNull: true, defaultValue: null, alwaysInteger: true };
-};
+const isNumeric = (value: Value): value is number | bigint => typeof value === 'number' || typeof value === 'bigint';
 
 const pick = (values: readonly Value[], indexes: readonly number[]): readonly Value[] => {
   if (indexes.length === 1) return [values[indexes[0]!] ?? null];
   return indexes.map((index) => values[index] ?? null);
 };
 
-const fold = (name: string): string => name.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+const refused = (table: Table, index: number): WaggleError =>
+  new WaggleError(
+    'SINK_ROW_REFUSED',
+    `table ${table.name}, column ${table.columns[index]!.name}: a value cannot be converted to the type that \`types\` asks for`,
+    {
+      hint: 'Mend the value in the hive, or take the column out of `types`.',
+    },
+  );
 
-const pattern = (glob: string): RegExp => new RegExp(`^${glob.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*')}$`, 'is');
-
-const matches = (patterns: readonly RegExp[], name: string): boolean => patterns.some((candidate) => candidate.test(name));
-
-const invalid = (message: string): WaggleError => new WaggleError('CONFIG_INVALID', message);
+const unknownName = (message: string, typed: string, known: readonly string[]): WaggleError =>
+  new WaggleError('CONFIG_INVALID', `${message}${suggestion(fold(typed), known)}`);

@@ -37,8 +37,8 @@ export interface SinkRunnerOptions {
   readonly head: HeadNotice;
   /** What first fills read; null only with `fill: false`. */
   readonly rows: RowSource | null;
-  /** Which tables and columns, under which names. `integers` and `wants` come from the sink. */
-  readonly mapping: Pick<MappingOptions, 'filters' | 'tables'>;
+  /** Which tables and columns, under which names. `integers` and `wants` come from the sink, `hive` from above. */
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
   /** Default: 5000 rows, 5 ms. */
   readonly batch?: Partial<BatchOptions>;
   /** Start with the rows that exist. Default true. */
@@ -71,12 +71,12 @@ export class SinkRunner {
   #failures = 0;
   #rate = new FillRate();
 
-  /** Throws CONFIG_INVALID where the mapping contradicts itself only when it meets the table. */
+  /** Throws CONFIG_INVALID for a `where` that is no expression; where the mapping contradicts a table, when it meets it. */
   constructor(options: SinkRunnerOptions) {
     const { name, sink, store, logger } = options;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#mapping = new TableMapping({ ...options.mapping, wants: sink.wants, integers: sink.integers ?? 'number' });
+    this.#mapping = new TableMapping({ ...options.mapping, hive: options.hive, wants: sink.wants, integers: sink.integers ?? 'number' });
     this.#status = new StatusWriter({
       initial: initialStatus(name, store.get(name)),
       save: (status) => store.save(status),
@@ -209,7 +209,7 @@ export class SinkRunner {
       if (!stop.finish.aborted) this.#failures = 0;
       return;
     }
-    const delayMs = backoffDelayMs(this.#failures, this.#clock.random());
+    const delayMs = Math.max(backoffDelayMs(this.#failures, this.#clock.random()), error.retryAfterMs);
     logger.warn({ code, hint, delayMs, failures: this.#failures, reason: message }, 'the sink failed; trying again');
     this.#status.update({ state: 'retrying', error: told, retryAtMs: told.atMs + delayMs });
     await this.#clock.sleep(delayMs, ended);

@@ -124,7 +124,7 @@ export class SinkSession {
 
   async #begin(known: Checkpoint | null, catalog: Catalog): Promise<void> {
     const { reader, mapping, logger, fill } = this.#options;
-    for (const warning of mapping.check(catalog)) logger.warn({ warning }, 'the mapping names what is not there');
+    mapping.check(catalog);
     const match = known === null ? null : reader.check(known);
     if (known !== null && match === 'exact') {
       this.#applier.begin(known, fill ? decodeCursor(known.fill) : null);

@@ -90,6 +90,16 @@ export interface Batch {
   readonly checkpoint: Checkpoint;
 }
 
+/**
+ * What the user says a column is (`types` in the configuration); values of it have been checked and have one form, so that a target with such a
+ * type takes them as they are, and one without keeps them as they come.
+ *
+ *     timestamp  TEXT `2026-11-21T10:00:00.123Z`: UTC, any number of fractional digits   timestamptz, BSON date, DATETIME(6)
+ *     boolean    INTEGER 0 or 1                                                           boolean, TINYINT(1)
+ *     json       TEXT that is valid JSON                                                  jsonb, JSON, a document
+ */
+export type ColumnKind = 'timestamp' | 'boolean' | 'json';
+
 /** A column as the target shall see it, after mapping. */
 export interface SinkColumn {
   readonly name: string;
@@ -101,6 +111,12 @@ export interface SinkColumn {
   readonly defaultValue: Value;
   /** True for values that are always 64-bit integers: INTEGER PRIMARY KEY, the added rowid, INTEGER of STRICT tables. */
   readonly alwaysInteger: boolean;
+  /** Left out: whatever its declared type says. */
+  readonly kind?: ColumnKind;
+  /** Tells of the last change, not of the row (`$seq`, `$txid`, `$ts`, `$op`): a filled row and a streamed one differ in it, so it is nothing to compare. */
+  readonly volatile?: true;
+  /** The added rowid of a table without a declared key: not a column of the hive. Always the first one. */
+  readonly rowid?: true;
 }
 
 /**
@@ -115,6 +131,10 @@ export interface SinkTable {
   readonly columns: readonly SinkColumn[];
   /** Indexes into `columns`, in key order. Never empty. */
   readonly key: readonly number[];
+  /** Every change is a row of its own, never updated or deleted: the target holds more than the hive. */
+  readonly history?: true;
+  /** Index of the column that is not NULL in rows that the hive has no more (soft deletes). */
+  readonly deletedAt?: number;
 }
 
 export interface SinkRowChange {
@@ -137,6 +157,8 @@ export interface SinkTruncateChange {
   readonly op: 't';
   readonly table: SinkTable;
   readonly source: Change;
+  /** Present where deletes are soft: no row goes; this column gets this value in all rows in which it is NULL. */
+  readonly mark?: { readonly column: number; readonly value: Value };
 }
 
 /**

@@ -128,6 +128,8 @@ export interface WaggleErrorOptions {
   readonly cause?: unknown;
   /** Replaces the list's hint where the place knows better. */
   readonly hint?: string;
+  /** The other side asked not to be tried again for so long. */
+  readonly retryAfterMs?: number;
 }
 
 /** An error with a code of the closed list. `message` is one line and never holds row values or secrets. */
@@ -137,6 +139,8 @@ export class WaggleError extends Error {
   readonly hint: string;
   readonly retryable: boolean;
   readonly exitStatus: 1 | 2;
+  /** 0: nobody asked for a pause. */
+  readonly retryAfterMs: number;
 
   constructor(code: ErrorCode, message: string, options: WaggleErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -145,6 +149,7 @@ export class WaggleError extends Error {
     this.hint = options.hint ?? entry.hint;
     this.retryable = entry.retryable;
     this.exitStatus = entry.exitStatus;
+    this.retryAfterMs = options.retryAfterMs ?? 0;
   }
 
   /** For crossing a thread or process boundary; `fromJSON` is the way back. */

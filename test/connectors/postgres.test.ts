@@ -55,6 +55,39 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
     return Object.fromEntries(rows.map((row) => [row.name, row.type]));
   };
 
+  it('gives columns the types that the user says, in its own tables and in others, and refuses what is none', async () => {
+    const plain = sinkTable('kinds', [{ name: 'id', key: true }, { name: 'at' }, { name: 'yes' }, { name: 'tags' }]);
+    const kinds = [undefined, 'timestamp', 'boolean', 'json'] as const;
+    const table = { ...plain, columns: plain.columns.map((column, index) => ({ ...column, ...(kinds[index] && { kind: kinds[index] }) })) };
+    const sink = await opened();
+    await apply(sink, upsert(table, ['a', '2026-11-21T10:00:00.123456Z', 1, '{"b": [1]}']), upsert(table, ['b', null, null, null]));
+    expect(await typesOf('kinds')).toEqual({ id: 'text', at: 'timestamp with time zone', yes: 'boolean', tags: 'jsonb' });
+    const rows = async (name: string): Promise<unknown[]> =>
+      (await admin.query(`SELECT id, extract(epoch FROM at)::text AS at, yes, tags->'b'->0 AS tag FROM ${name} ORDER BY id`)).rows;
+    const expected = [
+      { id: 'a', at: '1795255200.123456', yes: true, tag: 1 },
+      { id: 'b', at: null, yes: null, tag: null },
+    ];
+    expect(await rows('kinds')).toEqual(expected);
+    await expect(apply(sink, upsert(table, ['c', 'SECRET', 1, '{}']))).rejects.toMatchObject({
+      code: 'SINK_ROW_REFUSED',
+      message: expect.not.stringContaining('SECRET'),
+    });
+    await sink.open(contextOf('kinds'));
+    // The types were taken out of the configuration again: the columns stay what they are.
+    await expect(apply(sink, upsert(plain, ['c', '2026-11-21T10:00:00Z', 5, '{}']))).rejects.toMatchObject({
+      code: 'SINK_ROW_REFUSED',
+      message: expect.stringMatching(/column yes: .*does not fit type boolean/),
+    });
+    await sink.close();
+    await admin.query('CREATE TABLE kinds_of_user (id text PRIMARY KEY, at timestamptz, yes boolean, tags json)');
+    const theirs = { ...table, name: 'kinds_of_user' };
+    const other = await opened();
+    await apply(other, upsert(theirs, ['a', '2026-11-21T10:00:00.123456Z', 1, '{"b": [1]}']), upsert(theirs, ['b', null, null, null]));
+    await other.close();
+    expect(await rows('kinds_of_user')).toEqual(expected);
+  });
+
   it('chooses types and widens them in its own tables', async () => {
     const table = sinkTable('chosen', [
       { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },

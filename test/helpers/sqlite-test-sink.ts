@@ -111,7 +111,11 @@ export class SqliteTestSink implements Sink {
     if (!this.#known.has(table)) this.#ensure(table);
     this.#known.add(table);
     if (change.op === 't') {
-      this.db.exec(`DELETE FROM ${quote(table.name)}`);
+      if (change.mark === undefined) this.db.exec(`DELETE FROM ${quote(table.name)}`);
+      else {
+        const column = quote(table.columns[change.mark.column]!.name);
+        this.db.prepare(`UPDATE ${quote(table.name)} SET ${column} = ? WHERE ${column} IS NULL`).run(change.mark.value);
+      }
       return;
     }
     if (this.refuses(change)) {

@@ -43,6 +43,13 @@ describe('coalesce', () => {
     expect(coalesce(nulls)).toEqual([nulls[1], nulls[2]]);
   });
 
+  test('what is only marked as deleted stays, and is apart from what comes behind', () => {
+    const [a1, a2] = [make('c', BY_ANY, ['a', 1n]), make('c', BY_ANY, ['a', 2n])];
+    const marks = { ...truncate(BY_ANY), mark: { column: 1, value: 'then' } } as SinkChange;
+    expect(coalesce([a1, marks, a2])).toEqual([a1, marks, a2]);
+    expect(coalesce([a1, truncate(BY_ANY), a2])).toEqual([truncate(BY_ANY), a2]);
+  });
+
   test('composite keys do not run into each other', () => {
     const keys: Value[][] = [
       ['a', 'b'],

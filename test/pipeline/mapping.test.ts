@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Row } from '../../src/change/row.ts';
-import { TableMapping } from '../../src/pipeline/mapping.ts';
+import { type MappingOptions, TableMapping } from '../../src/pipeline/mapping.ts';
 import { ITEMS, NOTES, PAIRS, testTable } from '../helpers/logged-database.ts';
 import { encodeRecord } from '../helpers/record-encoder.ts';
 
@@ -74,13 +74,23 @@ describe('what cannot be', () => {
   const refused = (tables: Record<string, object>, message: RegExp): void => {
     expect(() => new TableMapping({ tables }).check(CATALOG)).toThrow(message);
   };
-  test('a key column excluded', () => refused({ pairs: { columns: { exclude: ['B'] } } }, /column b of pairs belongs to its key/));
+  test('a key column excluded', () => refused({ pairs: { columns: { exclude: ['B'] } } }, /pairs: the column b belongs to the key/));
   test('two columns with one name', () => refused({ items: { columns: { rename: { name: 'Value' } } } }, /two columns of items/));
   test('two tables with one name', () => refused({ items: { to: 'notes' } }, /items and notes would both be written to notes/));
-  test('what is named but not there is told', () => {
-    expect(new TableMapping({ tables: { itmes: {}, items: { columns: { exclude: ['vlaue'] } } } }).check(CATALOG)).toEqual([
-      'the hive has no table itmes',
-      'the table items has no column vlaue',
-    ]);
+  test.each([
+    [{ itmes: {} }, 'no table itmes is captured; did you mean `items`?'],
+    [{ items: { columns: { exclude: ['vlaue'] } } }, 'the table items has no column vlaue; did you mean `value`?'],
+    [{ items: { columns: { include: ['id', 'nme'] } } }, 'no column nme; did you mean `name`?'],
+    [{ items: { columns: { types: { valeu: 'json' } } } }, 'no column valeu; did you mean `value`?'],
+    [{ items: { columns: { mask: { nmae: 'redact' } } } }, 'no column nmae; did you mean `name`?'],
+    [{ items: { key: ['vlue'] } }, 'no column vlue; did you mean `value`?'],
+    [{ items: { where: 'vlaue > 3' } }, 'no column vlaue; did you mean `value`?'],
+    [{ items: { where: 'row["vlaue"] > 3' } }, 'no column vlaue; did you mean `value`?'],
+  ])('what is named but not there: %j', (tables, message) => {
+    expect(() => new TableMapping({ tables: tables as MappingOptions['tables'] & object }).check(CATALOG)).toThrow(message);
+  });
+  test('a table that a filter names and that is not there', () => {
+    expect(() => new TableMapping({ filters: [{ exclude: ['note'] }] }).check(CATALOG)).toThrow('no table note is captured; did you mean `notes`?');
+    new TableMapping({ filters: [{ exclude: ['nothing_*'] }], tables: { 'x*': { columns: { exclude: ['y'] } } } }).check(CATALOG);
   });
 });

@@ -141,6 +141,20 @@ describe('errors', () => {
     equal(scene);
   });
 
+  test('does not try again before the time that the target asked for', async () => {
+    using scene = new RunnerScene();
+    let failures = 0;
+    scene.sink.fault = (call) => (call === 'open' && failures++ < 3 ? new WaggleError('SINK_BUSY', '429', { retryAfterMs: 7000 * failures }) : null);
+    scene.clock.chance = 0.999;
+    scene.source.seed(new Random(6), 10);
+    const { runner, stop } = scene.start();
+    await scene.until(runner, ({ state }) => state === 'retrying');
+    expect(runner.status.retryAtMs).toBe(runner.status.error!.atMs + 7000);
+    await scene.caughtUp(runner);
+    expect(scene.clock.slept.filter((delay) => delay >= 7000)).toEqual([7000, 14_000, 21_000]);
+    await stop();
+  });
+
   test('an error that does not pass stops the sink; resume tries again', async () => {
     using scene = new RunnerScene();
     const random = new Random(7);

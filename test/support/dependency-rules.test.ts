@@ -26,6 +26,7 @@ describe('dependency rules', () => {
     ['src/log/a.ts', '../diff/b.ts'],
     ['src/pipeline/a.ts', '../capture/b.ts'],
     ['src/pipeline/a.ts', '../../connectors/registry.ts'],
+    ['src/pipeline/shaping/a.ts', '../../capture/b.ts'],
     ['src/config/a.ts', '../daemon.ts'],
     ['connectors/some/a.ts', '../../src/log/b.ts'],
     ['connectors/registry.ts', '../src/config/b.ts'],
@@ -37,6 +38,7 @@ describe('dependency rules', () => {
     ['src/sqlite/a.ts', '../support/b.ts'],
     ['src/diff/a.ts', '../sqlite/b.ts'],
     ['src/config/a.ts', '../../connectors/registry.ts'],
+    ['src/pipeline/shaping/a.ts', '../../change/b.ts'],
     ['connectors/some/a.ts', '../../src/pipeline/sink.ts'],
     ['src/daemon.ts', './pipeline/runner.ts'],
   ])('%s may import %s', (file, imported) => {

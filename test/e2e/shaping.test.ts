@@ -1,0 +1,155 @@
+/** Real Hive, the real daemon, shaped tables in SQLite and Postgres. What they must hold is asked of the hive in SQL. */
+import { createHmac } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { Client } from 'pg';
+import { expect, it } from 'vitest';
+import { DaemonScene } from '../helpers/daemon-scene.ts';
+import { HiveApplication } from '../helpers/hive-application.ts';
+import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { sinkStatus } from '../helpers/settled.ts';
+import { until } from '../helpers/until.ts';
+import { waggle } from '../helpers/waggle-command.ts';
+
+const SEED = Number(process.env['WAGGLE_E2E_SEED'] ?? 11);
+const hasPostgres = serversRequired() || (await postgresBinaries()) !== null;
+const MASK_KEY = 'a long and random text';
+
+const SHAPING = `mask_key: "\${MASK_KEY}", transform: { module: shape.ts }, tables: {
+  include: [accounts, posts, sessions],
+  "*": { to: "app_*", columns: { types: { "*At": timestamptz } } },
+  accounts: {
+    key: [handle], where: "verified == 1",
+    columns: {
+      exclude: [avatar, "ronin.*By", "ronin.updatedAt"], rename: { "ronin.createdAt": created_at },
+      types: { "*At": timestamptz, verified: boolean, settings: json }, mask: { email: hash, name: { truncate: 3 } }, add: { tenant: $hive, big: false } } },
+  posts: { deleted: soft, columns: { include: [id, title, likes, publishedAt] } },
+  sessions: { history: true } }`.replaceAll('\n', ' ');
+
+const MODULE = `export default (row: Record<string, unknown>, { table }: { table: string }) =>
+  table === 'app_accounts' ? { big: Number(row['age']) > 1e9 ? 1 : 0 } : {};\n`;
+
+type Row = Record<string, unknown>;
+
+const inHive = (path: string, sql: string): Row[] => {
+  const database = new Database(path, { readonly: true });
+  try {
+    return database.prepare<[], Row>(sql).all();
+  } finally {
+    database.close();
+  }
+};
+
+const ACCOUNTS = `SELECT id, "ronin.createdAt" AS created_at, handle, email, substr(name, 1, 3) AS name, verified, age, settings, 'main' AS tenant,
+  age > 1e9 AS big FROM accounts WHERE verified = 1 ORDER BY handle`;
+
+const expectedAccounts = (hive: string): Row[] =>
+  inHive(hive, ACCOUNTS).map((row) => ({
+    ...row,
+    big: row['big'] ?? 0,
+    email: createHmac('sha256', MASK_KEY).update(String(row['email'])).digest('hex'),
+  }));
+
+/** Of a history: the last row of each session, as it is alive. */
+const LIVING = `SELECT h.id, h.url FROM app_sessions h WHERE h.waggle_op <> 'd' AND NOT EXISTS
+  (SELECT 1 FROM app_sessions l WHERE l.id = h.id AND l.waggle_seq > h.waggle_seq) ORDER BY h.id`;
+
+it.skipIf(!hasPostgres)('fills and follows shaped tables, over kills of the daemon', { timeout: 120_000 }, async () => {
+  await using postgres = await startPostgres();
+  await using scene = new DaemonScene({
+    sinks: { copy: `{ type: sqlite, file: copy.sqlite, ${SHAPING} }`, server: `{ type: postgres, url: "${postgres.url}", ${SHAPING} }` },
+  });
+  writeFileSync(scene.path('shape.ts'), MODULE);
+  const env = { MASK_KEY };
+  await HiveApplication.run({ dir: scene.app, ops: 80, seed: SEED });
+  let daemon = await scene.startReady({ env });
+  const streaming = (): Promise<unknown> =>
+    until('both sinks to stream', () => scene.sinks.every((name) => sinkStatus(scene.state, name)?.state === 'streaming'));
+  await streaming();
+  const application = HiveApplication.start({ dir: scene.app, ops: 500, seed: SEED + 1, rate: 150, exit: 'exit' });
+  for (let kills = 0; kills < 3; kills += 1) {
+    await delay(700);
+    await daemon.kill();
+    daemon = await scene.startReady({ env });
+  }
+  await application.ended;
+  await streaming();
+  await scene.settled();
+  for (const sink of scene.sinks) {
+    const verified = waggle(['verify', sink, '-c', scene.config], { env });
+    expect(verified).toMatchObject({ status: 0, stdout: expect.stringContaining('no difference') });
+  }
+  expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+
+  const accounts = expectedAccounts(scene.hive);
+  const posts = inHive(scene.hive, 'SELECT id, title, likes, "publishedAt" AS at FROM posts ORDER BY id');
+  const sessions = inHive(scene.hive, 'SELECT id, url FROM sessions ORDER BY id');
+  expect(accounts.length * posts.length * sessions.length).toBeGreaterThan(0);
+
+  const copy = (sql: string): Row[] => inHive(scene.path('copy.sqlite'), sql);
+  expect(copy('SELECT * FROM app_accounts ORDER BY handle')).toEqual(accounts);
+  expect(copy('SELECT id, title, likes, publishedAt AS at FROM app_posts WHERE deleted_at IS NULL ORDER BY id')).toEqual(posts);
+  expect(copy(LIVING)).toEqual(sessions);
+
+  const client = new Client({ connectionString: postgres.url });
+  // A failed assertion stops the server under it.
+  client.on('error', () => {});
+  await client.connect();
+  const server = async (sql: string): Promise<Row[]> => (await client.query<Row>(sql)).rows;
+  const types = await server(
+    "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'app_accounts' AND data_type NOT IN ('text', 'bigint') ORDER BY 1",
+  );
+  expect(types.map((column) => [column['column_name'], column['data_type']])).toEqual([
+    ['age', expect.stringMatching(/numeric|double/)],
+    ['big', 'boolean'],
+    ['created_at', 'timestamp with time zone'],
+    ['settings', 'jsonb'],
+    ['verified', 'boolean'],
+  ]);
+  const utc = `to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created_at`;
+  const rows = await server(
+    `SELECT id, handle, email, name, verified::int, age::float8, settings, tenant, big::int, ${utc} FROM app_accounts ORDER BY handle COLLATE "C"`,
+  );
+  expect(rows).toEqual(accounts.map((row) => ({ ...row, settings: JSON.parse(String(row['settings'])) })));
+  expect(await server('SELECT count(*)::int AS n FROM app_posts WHERE deleted_at IS NULL')).toEqual([{ n: posts.length }]);
+  // What was deleted stays, and none of it is in the hive.
+  const gone = await server('SELECT id FROM app_posts WHERE deleted_at IS NOT NULL ORDER BY id COLLATE "C"');
+  expect(gone).toEqual(copy('SELECT id FROM app_posts WHERE deleted_at IS NOT NULL ORDER BY id'));
+  expect(gone.length).toBeGreaterThan(0);
+  expect(gone.filter(({ id }) => posts.some((post) => post['id'] === id))).toEqual([]);
+  const history = 'SELECT count(*) AS n FROM app_sessions';
+  expect(Number((await server(history))[0]!['n'])).toBe(copy(history)[0]!['n']);
+  expect(await server(LIVING.replace('ORDER BY h.id', 'ORDER BY h.id COLLATE "C"'))).toEqual(sessions);
+  await client.end();
+});
+
+it('a name that is not there stops its sink, with the nearest one; the others go on', { timeout: 60_000 }, async () => {
+  await using scene = new DaemonScene({
+    sinks: {
+      copy: '{ type: sqlite, file: copy.sqlite }',
+      wrong: '{ type: sqlite, file: wrong.sqlite, tables: { accounts: { columns: { exclude: [emial] } } } }',
+    },
+  });
+  await HiveApplication.run({ dir: scene.app, ops: 20, seed: SEED });
+  const daemon = await scene.startReady();
+  const stopped = await until('the sink to stop', () => {
+    const status = sinkStatus(scene.state, 'wrong');
+    return status?.state === 'stopped' ? status : null;
+  });
+  expect(stopped.error).toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('no column emial; did you mean `email`?') });
+  await until('the other to stream', () => sinkStatus(scene.state, 'copy')?.state === 'streaming');
+  await daemon.stop();
+});
+
+it('two sinks on one table are refused before any of them begins', { timeout: 60_000 }, async () => {
+  const url = 'postgres://u:hunter2@127.0.0.1:1/db';
+  await using scene = new DaemonScene({
+    sinks: { one: `{ type: postgres, url: "${url}" }`, two: `{ type: postgres, url: "${url}", schema: public }` },
+  });
+  await HiveApplication.run({ dir: scene.app, ops: 20, seed: SEED });
+  const daemon = scene.start();
+  expect(await daemon.exited).toEqual({ code: 2, signal: null });
+  expect(daemon.stderr).toContain('the sinks one and two would both write the table');
+  expect(daemon.stderr).not.toContain('hunter2');
+});

@@ -3,7 +3,8 @@
  * of an UNNEST statement a column. Written by hand because the driver's own way costs more than the server's work.
  */
 import type { Value } from '../../src/change/table.ts';
-import { type ColumnKind, hex, plainNumber, textOf } from './column-type.ts';
+import { hex, plainNumber, textOf } from '../value-text.ts';
+import type { ColumnKind } from './column-type.ts';
 
 export interface ArrayColumn {
   /** The array literal; what stands in it for a misfit is not to be used. */

@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import Database from 'better-sqlite3';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { Client } from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
+import { mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
@@ -13,6 +15,7 @@ const directory = temporaryDirectory();
 afterAll(() => directory[Symbol.dispose]());
 
 const binaries = await postgresBinaries();
+const noMariadb = (await mariadbBinary()) === null && !serversRequired();
 const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 12);
 
 /** Starts the child, lets it apply for a random time, kills it. */
@@ -106,6 +109,17 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
     await client.connect();
     await run('postgres', { url: server.url }, async (sql) => numbers((await client.query<object>(sql)).rows));
     await client.end();
+  });
+
+  it.skipIf(noMariadb)(`mysql${noMariadb ? ' (MariaDB is not installed: skipped)' : ''}`, async () => {
+    await using server = await startMariadb();
+    const connection = await createConnection(server.url);
+    await run('mysql', { url: server.url }, async (sql) => {
+      // Before the first runner came so far.
+      const [tables] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'waggle_checkpoint'");
+      return tables.length === 0 ? [] : numbers((await connection.query<RowDataPacket[]>(sql))[0]);
+    });
+    await connection.end();
   });
 
   it('jsonl', async () => {

@@ -7,7 +7,7 @@ import { SqlSink } from '../../connectors/postgres/sql-sink.ts';
 import type { ResultRow, Session } from '../../connectors/postgres/session.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget } from './conformance.ts';
+import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
 
@@ -27,19 +27,20 @@ const sharedSession = (): Session => ({
   close: async () => void (await shared.exec('ROLLBACK')),
 });
 
+const run = async (sql: string): Promise<void> => void (await shared.exec(sql));
+
 const target: ConformanceTarget = {
   createSink: () => new SqlSink({ connect: async () => sharedSession(), schema: 'public', label: 'pglite' }),
-  run: async (sql) => void (await shared.exec(sql)),
+  drop: (table) => run(`DROP TABLE ${table.name}`),
   rows: async (table) => {
     const { rows } = await shared.query<Record<string, string | null>>(selectRows(table));
     return rows.map((row) => table.columns.map((column, index) => canonicalReal(row[`c${index}`]!, column)));
   },
   show: showInPostgres,
-  exact: false,
 };
 
 describe('pglite', { timeout: 60_000 }, () => {
-  conformance(async () => target);
+  conformance(async () => target, { holdsNul: false, atomic: true, rekeys: true, users: sqlUsers(run) });
   auditConformance(async () => target);
 
   it('keeps data and checkpoint in its directory, and keeps a second sink out of it', async () => {

@@ -1,6 +1,6 @@
 /** How tests read a Postgres target and what they expect there. */
-import { plainNumber } from '../../connectors/postgres/column-type.ts';
 import { quoteName, targetColumnName, targetTableName } from '../../connectors/postgres/names.ts';
+import { plainNumber } from '../../connectors/value-text.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { SinkColumn, SinkTable } from '../../src/pipeline/sink.ts';
 

@@ -2,9 +2,9 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { addedColumns, renamedColumns } from '../../connectors/column-changes.ts';
-import { plainNumber } from '../../connectors/postgres/column-type.ts';
 import { targetTableName } from '../../connectors/postgres/names.ts';
 import { CONNECTORS } from '../../connectors/registry.ts';
+import { plainNumber } from '../../connectors/value-text.ts';
 import { matchColumns } from '../../src/diff/column-changes.ts';
 import { hiveTable, schemaChange, sinkTable } from './sink-changes.ts';
 

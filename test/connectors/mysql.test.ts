@@ -1,0 +1,430 @@
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createSink } from '../../connectors/mysql/sink.ts';
+import type { MysqlOptions } from '../../connectors/mysql/options.ts';
+import type { Value } from '../../src/change/table.ts';
+import type { Sink } from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
+import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
+import { serversRequired } from '../helpers/postgres-server.ts';
+import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
+import { EXACT, mysqlRows, showInMysql } from './mysql-rows.ts';
+import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';
+
+const absent = (await mariadbBinary()) === null && !serversRequired();
+const KEY_TYPE = 'varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin';
+
+describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' : ''}`, { timeout: 30_000 }, () => {
+  let server: MariadbServer;
+  let admin: Connection;
+  beforeAll(async () => {
+    server = await startMariadb(['--max-allowed-packet=2M']);
+    admin = await createConnection({ uri: server.url, ...EXACT });
+  }, 60_000);
+  afterAll(async () => {
+    await admin?.end();
+    await server?.stop();
+  });
+
+  const run = async (sql: string): Promise<void> => void (await admin.query(sql));
+  /** Every value as text. */
+  const select = async (sql: string): Promise<RowDataPacket[]> =>
+    (await admin.query<RowDataPacket[]>({ sql, typeCast: (field) => field.string() }))[0];
+  const target: ConformanceTarget = {
+    createSink: () => createSink({ url: server.url }),
+    drop: (table) => run(`DROP TABLE ${table.name}`),
+    rows: (table) => mysqlRows(admin, table),
+    show: showInMysql,
+  };
+
+  conformance(async () => target, { holdsNul: true, atomic: true, rekeys: true, users: sqlUsers(run, KEY_TYPE) });
+
+  let counter = 0;
+  const opened = async (options: MysqlOptions = { url: server.url }): Promise<Sink> => {
+    const sink = createSink(options);
+    await sink.open(contextOf(`mysql_${(counter += 1)}`));
+    return sink;
+  };
+  const apply = (sink: Sink, ...changes: ReturnType<typeof upsert>[]): Promise<void> => sink.apply(batchOf([changes], checkpointAt(1)));
+  const typesOf = async (table: string): Promise<Record<string, string>> =>
+    Object.fromEntries((await select(`SHOW COLUMNS FROM ${table}`)).map((row) => [row['Field'], row['Type'].replace(/\(20\)$/, '')]));
+  const failure = async (call: Promise<unknown>): Promise<WaggleError> => {
+    const error: unknown = await call.then(
+      () => null,
+      (reason: unknown) => reason,
+    );
+    if (!(error instanceof WaggleError)) throw new Error(`no WaggleError: ${String(error)}`);
+    expect(JSON.stringify([error.message, error.cause ?? null, error.stack])).not.toMatch(/SECRET|hunter2/);
+    return error;
+  };
+
+  it('chooses types and widens them in its own tables', async () => {
+    const table = sinkTable('chosen', [
+      { name: 'id', key: true },
+      { name: 'likes', type: 'INTEGER' },
+      { name: 'verified', type: 'BOOLEAN' },
+      { name: 'at', type: 'DATETIME' },
+      { name: 'price', type: 'DECIMAL' },
+      { name: 'ratio', type: 'REAL' },
+      { name: 'body', type: 'TEXT' },
+      { name: 'data', type: 'BLOB' },
+      { name: 'any', type: '' },
+    ]);
+    const sink = await opened();
+    await apply(sink, upsert(table, ['1', 2, 1, '2026-01-01', 1.5, 0.5, 'x', new Uint8Array([1]), 7]));
+    expect(await typesOf('chosen')).toEqual({
+      id: 'varchar(768)',
+      likes: 'bigint',
+      verified: 'bigint',
+      at: 'longtext',
+      price: 'double',
+      ratio: 'double',
+      body: 'longtext',
+      data: 'longblob',
+      any: 'longtext',
+    });
+    await apply(sink, upsert(table, ['2', 45.5, 1, null, 9007199254740993n, 'n/a', null, null, null]));
+    expect(await typesOf('chosen')).toMatchObject({ likes: 'double', ratio: 'longtext', price: 'longtext' });
+    await apply(sink, upsert(table, ['3', Infinity, 9007199254740993n, null, null, 1e21, null, 'text', null]));
+    await apply(sink, upsert(table, ['4', -1e-20, 0.5, null, null, null, null, null, null]));
+    await sink.close();
+    expect(await typesOf('chosen')).toMatchObject({ likes: 'longtext', data: 'longtext', verified: 'longtext', ratio: 'longtext' });
+    expect(Object.keys(await typesOf('chosen'))).toEqual(['id', 'likes', 'verified', 'at', 'price', 'ratio', 'body', 'data', 'any']);
+    expect(
+      await mysqlRows(
+        admin,
+        sinkTable(
+          'chosen',
+          ['likes', 'verified', 'price', 'ratio', 'data'].map((name) => ({ name })),
+        ),
+      ),
+    ).toEqual([
+      ['2', '1', '1.5', '0.5', '\\x01'],
+      ['45.5', '1', '9007199254740993', 'n/a', null],
+      ['Infinity', '9007199254740993', null, '1000000000000000000000', 'text'],
+      ['-0.00000000000000000001', '0.5', null, null, null],
+    ]);
+  });
+
+  it.each<[string, Value[]]>([
+    ['NUMERIC', [1, 1.5, 1e300, -2.5e-7, 1234567890123456.8, -1e15]],
+    ['REAL', [1, 1.5, 1e300, -2.5e-7, 1e16, 0.1]],
+    ['INTEGER', [1, 2, -3, 9223372036854775807n, -9223372036854775808n, 0]],
+    ['BLOB', [new Uint8Array([0]), new Uint8Array([255]), new Uint8Array(0), new Uint8Array([1]), new Uint8Array([2]), new Uint8Array([3])]],
+  ])('finds keys of a %s column again after it was widened to text', async (type, keys) => {
+    const table = sinkTable(`widened_${type.toLowerCase()}`, [{ name: 'k', type, key: true }, { name: 'v' }]);
+    const sink = await opened();
+    await apply(sink, ...keys.map((key) => upsert(table, [key, 'old'])));
+    await apply(sink, upsert(table, ['word', 'new']));
+    await apply(sink, ...keys.slice(0, 3).map((key) => upsert(table, [key, 'new'])), ...keys.slice(3).map((key) => remove(table, [key])));
+    await sink.close();
+    expect(await typesOf(table.name)).toEqual({ k: 'varchar(768)', v: 'longtext' });
+    expect((await select(`SELECT count(*) AS n, sum(v = 'new') AS new FROM ${table.name}`))[0]).toEqual({ n: '4', new: '4' });
+  });
+
+  it('deletes by exact integers, also above 2^53', async () => {
+    const table = sinkTable('exact', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }]);
+    const sink = await opened();
+    await apply(sink, upsert(table, [9007199254740992n]), upsert(table, [9007199254740993n]), upsert(table, [9007199254740991]));
+    await apply(sink, remove(table, [9007199254740992n]));
+    await sink.close();
+    expect(await select('SELECT id FROM exact ORDER BY id')).toEqual([{ id: '9007199254740991' }, { id: '9007199254740993' }]);
+  });
+
+  it.each<[string, Value]>([
+    ['bigint', 45.5],
+    ['bigint', '45.5'],
+    ['bigint', 'SECRET'],
+    ['int', 5_000_000_000],
+    ['bigint unsigned', -1],
+    ['double', Infinity],
+    ['double', 'SECRET'],
+    ['varchar(5)', 'SECRET'],
+    ['datetime', 'SECRET'],
+    ['date', '2026-02-30'],
+    ["enum('a')", 'SECRET'],
+    ['longtext CHECK (json_valid(v))', '{SECRET'],
+    ['text', new Uint8Array([1])],
+    ['blob', 'SECRET'],
+    ['varbinary(3)', new Uint8Array(4)],
+    ['decimal(4,2)', 123.5],
+    ["text CHECK (v <> 'SECRET')", 'SECRET'],
+    ['text NOT NULL', null],
+    ['varchar(10) CHARACTER SET latin1', '漢字'],
+  ])("refuses a value in a user's column of type %s", async (type, value) => {
+    const name = `users_${(counter += 1)}`;
+    await run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
+    const table = sinkTable(name, [
+      { name: 'id', key: true },
+      { name: 'v', type: '' },
+    ]);
+    const sink = await opened();
+    const error = await failure(apply(sink, upsert(table, ['KEY', value])));
+    await sink.close();
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false });
+    expect(error.message).toContain(name);
+    expect(error.message).toMatch(/column v|CHECK/);
+    expect(await select(`SELECT id FROM ${name}`)).toEqual([]);
+  });
+
+  it("fills a user's typed columns", async () => {
+    await run(
+      "CREATE TABLE typed (id uuid PRIMARY KEY, at datetime(3), ok boolean, doc json, n int, price decimal(10,2), mood enum('ok'), short varchar(5), serial int NOT NULL AUTO_INCREMENT UNIQUE)",
+    );
+    const table = sinkTable('typed', [
+      { name: 'id', key: true },
+      { name: 'at' },
+      { name: 'ok', type: 'BOOLEAN' },
+      { name: 'doc' },
+      { name: 'n', type: 'INTEGER' },
+      { name: 'price', type: 'NUMERIC' },
+      { name: 'mood' },
+      { name: 'short' },
+    ]);
+    const sink = await opened();
+    const id = '2c8f6a3e-0d0d-4f5d-9d66-7a1f0b5f8c11';
+    const other = id.replace('2', '3');
+    await apply(
+      sink,
+      upsert(table, [id, '2026-01-01T00:00:00.678Z', 1, '{"a":"\\"x\\""}', 5, 1.25, 'ok', 'abcde']),
+      upsert(table, [other, null, 0, null, null, null, null, null]),
+    );
+    await apply(sink, remove(table, [other]), upsert(table, [id, '2026-01-01T00:00:00.678Z', 1, '{"a":"\\"x\\""}', 6, 1.25, 'ok', 'abcde']));
+    await sink.close();
+    expect(await select('SELECT at, ok, doc, n, price, mood, short, serial FROM typed')).toEqual([
+      { at: '2026-01-01 00:00:00.678', ok: '1', doc: '{"a":"\\"x\\""}', n: '6', price: '1.25', mood: 'ok', short: 'abcde', serial: '1' },
+    ]);
+  });
+
+  it('never takes another row for the one it means, where a table has a second unique index', async () => {
+    await run(`CREATE TABLE mails (id ${KEY_TYPE} PRIMARY KEY, email varchar(50) UNIQUE, mine int DEFAULT 7)`);
+    const table = sinkTable('mails', [{ name: 'id', key: true }, { name: 'email' }]);
+    const sink = await opened();
+    await apply(sink, upsert(table, ['1', 'a@x']), upsert(table, ['2', 'b@x']));
+    await apply(sink, remove(table, ['1']), upsert(table, ['3', 'a@x']), upsert(table, ['2', 'B@x']));
+    expect(await select('SELECT * FROM mails ORDER BY id')).toEqual([
+      { id: '2', email: 'B@x', mine: '7' },
+      { id: '3', email: 'a@x', mine: '7' },
+    ]);
+    const error = await failure(apply(sink, upsert(table, ['9', 'b@x'])));
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringContaining('table mails') });
+    await sink.close();
+    expect(await select('SELECT id FROM mails ORDER BY id')).toEqual([{ id: '2' }, { id: '3' }]);
+  });
+
+  it("refuses a key column of the user's in which two keys of the hive could be one", async () => {
+    await run('CREATE TABLE folded (id varchar(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)');
+    const sink = await opened();
+    const error = await failure(apply(sink, upsert(sinkTable('folded', [{ name: 'id', key: true }]), ['a'])));
+    expect(error).toMatchObject({ code: 'SINK_TABLE_MISFIT', hint: expect.stringContaining('utf8mb4_nopad_bin') });
+    await sink.close();
+  });
+
+  it('says so when two columns are one for MySQL', async () => {
+    const table = sinkTable('umlauts', [{ name: 'id', key: true }, { name: 'ärger' }, { name: 'Ärger' }]);
+    const sink = await opened();
+    const error = await failure(apply(sink, upsert(table, ['1', 'a', 'b'])));
+    expect(error).toMatchObject({ code: 'SINK_TABLE_MISFIT', hint: expect.stringContaining('rename') });
+    await sink.close();
+  });
+
+  it('divides what is larger than max_allowed_packet, and refuses a single row that is', async () => {
+    const table = sinkTable('large', [
+      { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+      { name: 'body' },
+      { name: 'data', type: 'BLOB' },
+    ]);
+    const sink = await opened();
+    const body = (size: number): string => 'ä'.repeat(size / 2);
+    await apply(
+      sink,
+      ...Array.from({ length: 40 }, (_, id) => upsert(table, [id, body(300_000), null])),
+      upsert(table, [40, body(1_000_000), new Uint8Array(1_000_000)]),
+    );
+    expect(await select('SELECT count(*) AS n, sum(length(body)) AS bytes FROM large')).toEqual([{ n: '41', bytes: '13000000' }]);
+    const error = await failure(apply(sink, upsert(table, [41, body(100), null]), upsert(table, [42, body(2_200_000), null])));
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(/table large, column body.*max_allowed_packet/) });
+    await sink.close();
+    expect(await select('SELECT count(*) AS n FROM large')).toEqual([{ n: '41' }]);
+  });
+
+  it('refuses a key that is longer than an index of MySQL takes', async () => {
+    const table = sinkTable('longkeys', [{ name: 'id', key: true }]);
+    const sink = await opened();
+    await apply(sink, upsert(table, ['😀'.repeat(768)]));
+    const error = await failure(apply(sink, upsert(table, ['x'.repeat(769)])));
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(/table longkeys, column id: .*too long/) });
+    await sink.close();
+  });
+
+  it('classifies what stands between it and the server, and never shows the password', async () => {
+    const opening = async (options: MysqlOptions): Promise<WaggleError> => {
+      const sink = createSink(options);
+      const error = await failure(sink.open(contextOf('x')));
+      await sink.close();
+      return error;
+    };
+    const { port } = server;
+    const at = { host: '127.0.0.1', port, user: 'root', database: 'waggle' };
+    expect(await opening({ ...at, port: 1 })).toMatchObject({ code: 'SINK_UNREACHABLE', retryable: true });
+    expect(await opening({ ...at, host: 'no-such-host.invalid' })).toMatchObject({ code: 'SINK_UNREACHABLE' });
+    expect(await opening({ ...at, tls: 'verify' })).toMatchObject({ code: 'SINK_UNREACHABLE' });
+    expect(await opening({ ...at, database: 'nodatabase' })).toMatchObject({
+      code: 'SINK_DENIED',
+      retryable: false,
+      hint: expect.stringContaining('Create'),
+    });
+    expect(await opening({ ...at, password: 'hunter2' })).toMatchObject({ code: 'SINK_DENIED', retryable: false });
+    expect(await opening({ url: `mysql://root:hunter2@127.0.0.1:${port}/waggle` })).toMatchObject({ code: 'SINK_DENIED' });
+    await run("CREATE USER reader@'127.0.0.1'; CREATE DATABASE foreign_one; GRANT SELECT ON foreign_one.* TO reader@'127.0.0.1'");
+    expect(await opening({ ...at, user: 'reader', database: 'foreign_one' })).toMatchObject({ code: 'SINK_DENIED', retryable: false });
+  });
+
+  it('waits no longer than its lock timeout for a batch of another runner', async () => {
+    const sink = await opened();
+    await run('START TRANSACTION; SELECT * FROM waggle_checkpoint FOR UPDATE');
+    expect(await failure(apply(sink))).toMatchObject({ code: 'SINK_BUSY', retryable: true });
+    await run('ROLLBACK');
+    await sink.close();
+  });
+
+  it('ends right wherever a batch with schema changes breaks off, although DDL commits', async () => {
+    const id: ColumnSpec = { name: 'id', key: true };
+    for (let cut = 0; cut <= 8; cut += 1) {
+      const name = `ddl_${cut}`;
+      const one = sinkTable(name, [id, { name: 'v' }, { name: 'n', type: 'INTEGER' }]);
+      const two = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }]);
+      const three = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }, { name: 'v' }]);
+      const parts = [
+        [upsert(one, ['1', 'x1', 1])],
+        [upsert(one, ['4', 'x4', 4]), schemaChange(one, two)],
+        [upsert(two, ['2', 'x2', 2])],
+        [schemaChange(two, three), upsert(three, ['1', 'x1', 1, 'new'])],
+        [upsert(three, ['2', 'x2', 45.5, 'new'])],
+        [upsert(three, ['5', 'x5', 'text', null])],
+        [remove(three, ['4'])],
+      ];
+      const context = contextOf(`ddl_${cut}`);
+      const sink = createSink({ url: server.url });
+      await sink.open(context);
+      await sink.apply(batchOf([['1', '2', '3'].map((key) => upsert(one, [key, `old ${key}`, 0]))], checkpointAt(1)));
+      await expect(sink.apply(brokenBatch(parts.slice(0, cut), checkpointAt(2)))).rejects.toThrow('the source broke off');
+      await sink.close();
+      expect(await sink.open(context)).toEqual(checkpointAt(1));
+      await sink.apply(batchOf(parts, checkpointAt(2)));
+      await sink.close();
+      expect((await mysqlRows(admin, three)).sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual([
+        ['1', 'x1', '1', 'new'],
+        ['2', 'x2', '45.5', 'new'],
+        ['3', 'old 3', '0', null],
+        ['5', 'x5', 'text', null],
+      ]);
+    }
+  });
+
+  it('asks for a new fill when a batch was applied in part and the log is another one', async () => {
+    const one = sinkTable('torn', [{ name: 'id', key: true }, { name: 'v' }]);
+    const two = sinkTable('torn', [{ name: 'id', key: true }, { name: 'w' }]);
+    const sink = createSink({ url: server.url });
+    const context = contextOf('torn');
+    await sink.open(context);
+    await sink.apply(batchOf([[upsert(one, ['1', 'x'])]], checkpointAt(1)));
+    await expect(sink.apply(brokenBatch([[upsert(one, ['2', 'y']), schemaChange(one, two)]], checkpointAt(2)))).rejects.toThrow(
+      'the source broke off',
+    );
+    await sink.open(context);
+    const error = await failure(sink.apply(batchOf([], { ...checkpointAt(2), term: 'term-2' })));
+    expect(error).toMatchObject({ code: 'SINK_CHECKPOINT_UNKNOWN', retryable: true });
+    expect(await sink.open(context)).toEqual({ ...checkpointAt(1), txid: '' });
+    await sink.apply(batchOf([], { ...checkpointAt(2), term: 'term-2' }));
+    await sink.close();
+  });
+
+  /** Applies batch after batch through whatever `disturb` does; then each batch must have been applied exactly once. */
+  const applyThrough = async (
+    name: string,
+    options: { readonly port: number; readonly batches: number; disturb(attempt: number): Promise<void> | void },
+  ): Promise<number> => {
+    const sink = createSink({ host: '127.0.0.1', port: options.port, user: 'root', database: 'waggle' });
+    // Counts each write: exactly once means that a batch that was committed is not applied again.
+    await run(
+      `CREATE TABLE ${name} (id bigint PRIMARY KEY, batch bigint); CREATE TABLE ${name}_log (id bigint, batch bigint);
+       CREATE TRIGGER ${name}_insert AFTER INSERT ON ${name} FOR EACH ROW INSERT INTO ${name}_log VALUES (NEW.id, NEW.batch);
+       CREATE TRIGGER ${name}_update AFTER UPDATE ON ${name} FOR EACH ROW INSERT INTO ${name}_log VALUES (NEW.id, NEW.batch)`,
+    );
+    const table = sinkTable(name, [
+      { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+      { name: 'batch', type: 'INTEGER' },
+    ]);
+    const context = contextOf(name);
+    let [seq, failures] = [0, 0];
+    for (let attempt = 0; seq < options.batches; attempt += 1) {
+      try {
+        const checkpoint = await sink.open(context);
+        if (checkpoint !== null) seq = checkpoint.seq;
+        await options.disturb(attempt);
+        const next = seq + 1;
+        const parts = Array.from({ length: 4 }, (_, part) => Array.from({ length: 50 }, (_row, row) => upsert(table, [part * 50 + row, next])));
+        await sink.apply(batchOf(parts, checkpointAt(next)));
+        seq = next;
+      } catch (error) {
+        failures += 1;
+        if (!(error instanceof WaggleError && error.retryable)) throw error;
+      } finally {
+        await sink.close();
+      }
+    }
+    admin.destroy();
+    admin = await createConnection({ uri: server.url, ...EXACT });
+    // Not through what still disturbs.
+    const undisturbed = createSink({ url: server.url });
+    const last = (await undisturbed.open(context))!.seq;
+    await undisturbed.close();
+    expect(await select(`SELECT batch, count(*) AS n FROM ${name}_log GROUP BY batch ORDER BY 0 + batch`)).toEqual(
+      Array.from({ length: last }, (_, index) => ({ batch: String(index + 1), n: '200' })),
+    );
+    expect(await select(`SELECT DISTINCT batch FROM ${name}`)).toEqual([{ batch: String(last) }]);
+    return failures;
+  };
+
+  it('loses and doubles nothing when connections are cut at any byte or killed', { timeout: 120_000 }, async () => {
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+    const failures = await applyThrough('cut', {
+      port: proxy.port,
+      batches: 30,
+      disturb: (attempt) => {
+        if (attempt % 3 === 0) proxy.cutAfter(Math.floor(Math.random() * 9000));
+        if (attempt % 3 === 1)
+          setTimeout(() => {
+            const others = `SELECT id FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND COMMAND <> 'Daemon' AND USER = 'root'`;
+            void select(others)
+              .then((rows) => Promise.all(rows.map((row) => run(`KILL CONNECTION ${row['id']}`))))
+              .catch(() => {});
+          }, Math.random() * 15);
+      },
+    });
+    expect(failures).toBeGreaterThan(5);
+  });
+
+  it('loses and doubles nothing when the server is killed and started again under load', { timeout: 240_000 }, async () => {
+    const kills = Number(process.env['WAGGLE_SERVER_KILLS'] ?? 3);
+    let restarting = Promise.resolve();
+    let killed = 0;
+    const failures = await applyThrough('restarted', {
+      port: server.port,
+      batches: kills * 20,
+      disturb: async (attempt) => {
+        await restarting;
+        if (attempt % 15 !== 5 || killed === kills) return;
+        killed += 1;
+        setTimeout(() => {
+          restarting = server.kill().then(() => server.start());
+        }, Math.random() * 20);
+      },
+    });
+    await restarting;
+    expect(killed).toBe(kills);
+    expect(failures).toBeGreaterThan(0);
+  });
+});

@@ -5,6 +5,7 @@
 import type { z } from 'zod';
 import type { Sink } from '../src/pipeline/sink.ts';
 import { options as jsonl } from './jsonl/options.ts';
+import { options as mongodb } from './mongodb/options.ts';
 import { options as mysql } from './mysql/options.ts';
 import { options as pglite } from './pglite/options.ts';
 import { options as postgres } from './postgres/options.ts';
@@ -50,6 +51,7 @@ const hostOf = ({ url }: { readonly url: string }): string => new URL(url).host;
 
 export const CONNECTORS: Readonly<Record<string, Connector>> = {
   jsonl: connector({ options: jsonl, paths: ['file'], load: () => import('./jsonl/sink.ts') }),
+  mongodb: connector({ options: mongodb, secrets: ['url'], load: () => import('./mongodb/sink.ts') }),
   mysql: connector({ options: mysql, secrets: ['url', 'password'], load: () => import('./mysql/sink.ts') }),
   pglite: connector({ options: pglite, paths: ['dir'], load: () => import('./pglite/sink.ts') }),
   postgres: connector({ options: postgres, secrets: ['url'], tablesIn: ({ schema = 'public' }) => schema, load: () => import('./postgres/sink.ts') }),

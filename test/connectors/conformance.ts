@@ -43,6 +43,8 @@ export interface TargetTraits {
    * on that column. Null: there is no such thing as a misfit.
    */
   readonly users: { createTable(name: string): Promise<void>; createUniqueIndex(name: string): Promise<void> } | null;
+  /** Rows in each part of a large batch. Default 1000. */
+  readonly partRows?: number;
 }
 
 /** `users` of a target that takes plain SQL. */
@@ -384,15 +386,17 @@ export const conformance = (open: () => Promise<ConformanceTarget>, traits: Targ
     const target = await open();
     const sink = target.createSink();
     await sink.open(contextOf(fresh('sink')));
+    const { partRows = 1000 } = traits;
+    const distance = partRows * 0.9;
     const parts = async function* (): AsyncGenerator<SinkChange[]> {
       for (let part = 0; part < 20; part += 1)
-        yield Array.from({ length: 1000 }, (_, row) => adapt(sink, upsert(table, [BigInt(part * 900 + row), `${part}`], 'c')));
+        yield Array.from({ length: partRows }, (_, row) => adapt(sink, upsert(table, [BigInt(part * distance + row), `${part}`], 'c')));
     };
     await sink.apply({ parts: parts(), checkpoint: checkpointAt(1) });
     await sink.close();
     const rows = await target.rows(table);
-    expect(rows.length).toBe(19 * 900 + 1000);
-    expect(rows.filter((row) => row[1] === target.show('19', table.columns[1]!)).length).toBe(1000);
+    expect(rows.length).toBe(19 * distance + partRows);
+    expect(rows.filter((row) => row[1] === target.show('19', table.columns[1]!)).length).toBe(partRows);
   });
 
   it('keeps the checkpoint and gives it back', async () => {
@@ -531,7 +535,7 @@ export const conformance = (open: () => Promise<ConformanceTarget>, traits: Targ
         await expectRows(target, table, [...expected.values()]);
         await target.drop(table);
       }),
-      { numRuns: 25 },
+      { numRuns: 25, endOnFailure: true },
     );
   });
 

@@ -4,18 +4,24 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import Database from 'better-sqlite3';
+import { type Db, MongoClient } from 'mongodb';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { Client } from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
+import { createSink as createMongoSink } from '../../connectors/mongodb/sink.ts';
 import { mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
+import { mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { killBatch } from './kill-batch.ts';
+import { contextOf } from './sink-changes.ts';
 
 const directory = temporaryDirectory();
 afterAll(() => directory[Symbol.dispose]());
 
 const binaries = await postgresBinaries();
 const noMariadb = (await mariadbBinary()) === null && !serversRequired();
+const noMongo = !mongoServerPossible() && !serversRequired();
 const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 12);
 
 /** Starts the child, lets it apply for a random time, kills it. */
@@ -57,15 +63,23 @@ const readState = async (query: (sql: string) => Promise<number[]>): Promise<Sta
   return { seq, rows, values: await query('SELECT DISTINCT n FROM killed'), history: await query('SELECT n FROM history ORDER BY n') };
 };
 
+const readMongo = async (db: Db): Promise<State> => {
+  const seq = Number((await db.collection('waggle_checkpoint').findOne({}))?.['seq'] ?? 0);
+  const alive = { '_waggle.deleted': { $exists: false } };
+  const killed = (await db.collection('killed').find(alive).toArray()).map((row) => Number(row['n']));
+  const history = (await db.collection('history').find(alive).toArray()).map((row) => Number(row['n']));
+  return { seq, rows: killed.length, values: [...new Set(killed)], history: history.sort((a, b) => a - b) };
+};
+
 const numbers = (rows: readonly object[]): number[] => rows.map((row) => Number(Object.values(row)[0] ?? 0));
 
 describe('killed at any instant', { timeout: 120_000 }, () => {
-  const run = async (type: string, options: object, query: (sql: string) => Promise<number[]>, slow = false): Promise<void> => {
+  const run = async (type: string, options: object, read: () => Promise<State>, slow = false): Promise<void> => {
     const kills = slow ? Math.ceil(KILLS / 3) : KILLS;
     let last = 0;
     for (let kill = 0; kill < kills; kill += 1) {
       await killOnce(type, options, directory.path, slow ? 800 : 60);
-      const state = await readState(query);
+      const state = await read();
       expectWhole(state);
       expect(state.seq).toBeGreaterThanOrEqual(last);
       last = state.seq;
@@ -75,14 +89,16 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
 
   it('sqlite', async () => {
     const file = join(directory.path, 'killed.sqlite');
-    await run('sqlite', { file }, async (sql) => {
-      const database = new Database(file, { readonly: true });
-      try {
-        return numbers(database.prepare(sql).all() as object[]);
-      } finally {
-        database.close();
-      }
-    });
+    await run('sqlite', { file }, () =>
+      readState(async (sql) => {
+        const database = new Database(file, { readonly: true });
+        try {
+          return numbers(database.prepare(sql).all() as object[]);
+        } finally {
+          database.close();
+        }
+      }),
+    );
   });
 
   it('pglite', async () => {
@@ -90,14 +106,15 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
     await run(
       'pglite',
       { dir },
-      async (sql) => {
-        const database = await PGlite.create(dir);
-        try {
-          return numbers((await database.query<object>(sql)).rows);
-        } finally {
-          await database.close();
-        }
-      },
+      () =>
+        readState(async (sql) => {
+          const database = await PGlite.create(dir);
+          try {
+            return numbers((await database.query<object>(sql)).rows);
+          } finally {
+            await database.close();
+          }
+        }),
       true,
     );
   });
@@ -107,19 +124,47 @@ describe('killed at any instant', { timeout: 120_000 }, () => {
     await using server = await startPostgres();
     const client = new Client({ connectionString: server.url });
     await client.connect();
-    await run('postgres', { url: server.url }, async (sql) => numbers((await client.query<object>(sql)).rows));
+    await run('postgres', { url: server.url }, () => readState(async (sql) => numbers((await client.query<object>(sql)).rows)));
     await client.end();
   });
 
   it.skipIf(noMariadb)(`mysql${noMariadb ? ' (MariaDB is not installed: skipped)' : ''}`, async () => {
     await using server = await startMariadb();
     const connection = await createConnection(server.url);
-    await run('mysql', { url: server.url }, async (sql) => {
-      // Before the first runner came so far.
-      const [tables] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'waggle_checkpoint'");
-      return tables.length === 0 ? [] : numbers((await connection.query<RowDataPacket[]>(sql))[0]);
-    });
+    await run('mysql', { url: server.url }, () =>
+      readState(async (sql) => {
+        // Before the first runner came so far.
+        const [tables] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'waggle_checkpoint'");
+        return tables.length === 0 ? [] : numbers((await connection.query<RowDataPacket[]>(sql))[0]);
+      }),
+    );
     await connection.end();
+  });
+
+  it.skipIf(noMongo)(`mongodb (rs)${noMongo ? ' (no Java and Maven: skipped)' : ''}`, async () => {
+    await using server = await startMongoServer('rs');
+    await using client = new MongoClient(server.url);
+    await run('mongodb', { url: server.url }, async () => {
+      // Ends the transaction of the killed runner, which this server lets everybody read.
+      const sink = createMongoSink({ url: server.url });
+      await sink.open(contextOf('killed'));
+      await sink.close();
+      return readMongo(client.db());
+    });
+  });
+
+  it.skipIf(noMongo)(`mongodb (standalone)${noMongo ? ' (no Java and Maven: skipped)' : ''}`, async () => {
+    await using server = await startMongoServer('standalone');
+    await using client = new MongoClient(server.url);
+    // A batch is not atomic there: it is whole when the next runner has come beyond it.
+    for (let kill = 0; kill < KILLS; kill += 1) await killOnce('mongodb', { url: server.url }, directory.path, 300);
+    const sink = createMongoSink({ url: server.url });
+    const checkpoint = await sink.open(contextOf('killed'));
+    const seq = (checkpoint?.seq ?? 0) + 1;
+    await sink.apply(killBatch(seq, BigInt));
+    await sink.close();
+    expect(seq).toBeGreaterThan(1);
+    expectWhole(await readMongo(client.db()));
   });
 
   it('jsonl', async () => {

@@ -5,6 +5,8 @@ import { effective, readOracle } from '../helpers/hive-oracle.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
 import { beginningOf, proveHistory } from '../helpers/hive-proof.ts';
 import { replayJsonl } from '../helpers/jsonl-replay.ts';
+import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
+import { type MongoServer, mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { difference, readSqliteRows } from '../helpers/row-sets.ts';
 import type { TableModel } from '../helpers/table-model.ts';
@@ -13,9 +15,13 @@ import type { Exit } from '../helpers/waggle-process.ts';
 const OPS = Number(process.env['WAGGLE_E2E_OPS'] ?? 1000);
 const SEED = Number(process.env['WAGGLE_E2E_SEED'] ?? 7);
 const hasPostgres = serversRequired() || (await postgresBinaries()) !== null;
+const hasMariadb = serversRequired() || (await mariadbBinary()) !== null;
+const hasMongo = serversRequired() || mongoServerPossible();
 
 describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`, () => {
   let postgres: PostgresServer | null = null;
+  let mariadb: MariadbServer | null = null;
+  let mongo: MongoServer | null = null;
   let scene: DaemonScene;
   let beginning: TableModel;
   let oracle: string;
@@ -23,12 +29,16 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
 
   beforeAll(async () => {
     if (hasPostgres) postgres = await startPostgres();
+    if (hasMariadb) mariadb = await startMariadb();
+    if (hasMongo) mongo = await startMongoServer('rs');
     const sinks: Record<string, string> = {
       copy: '{ type: sqlite, file: copy.sqlite }',
       local: '{ type: pglite, dir: pg }',
       changes: '{ type: jsonl, file: changes.jsonl }',
     };
     if (postgres !== null) sinks['server'] = `{ type: postgres, url: "${postgres.url}" }`;
+    if (mariadb !== null) sinks['maria'] = `{ type: mysql, url: "${mariadb.url}" }`;
+    if (mongo !== null) sinks['documents'] = `{ type: mongodb, url: "${mongo.url}" }`;
     scene = new DaemonScene({ sinks });
     oracle = scene.path('oracle.ndjson');
     // Some rows are there before capture begins.
@@ -51,7 +61,7 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
 
   afterAll(async () => {
     await scene?.[Symbol.asyncDispose]();
-    await postgres?.stop();
+    await Promise.all([postgres?.stop(), mariadb?.stop(), mongo?.stop()]);
   });
 
   it('logs every transaction as the oracle tells it, in order, one by one', () => {
@@ -75,6 +85,14 @@ describe(`a Hive with ${OPS} operations (seed ${SEED}), captured by waggle run`,
 
   it.skipIf(!hasPostgres)('ends with equal tables in the Postgres sink', async () => {
     expect(await scene.comparePostgres(postgres!.url)).toMatchObject(EQUAL);
+  });
+
+  it.skipIf(!hasMariadb)('ends with equal tables in the MariaDB sink', async () => {
+    expect(await scene.compareMysql(mariadb!.url)).toMatchObject(EQUAL);
+  });
+
+  it.skipIf(!hasMongo)('ends with equal collections, of the same types, in the MongoDB sink', async () => {
+    expect(await scene.compareMongo(mongo!.url)).toMatchObject(EQUAL);
   });
 
   it('ends with the same state in whoever replays the jsonl file', () => {

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { endKeeper } from './end-keeper.ts';
 import { hiveIn } from './hive-application.ts';
+import { withMongo } from './mongo-rows.ts';
+import { withMysql } from './mysql-text.ts';
 import { difference, type Difference, readSqliteRows, readSqliteRowsLike } from './row-sets.ts';
 import { withPglite, withPostgres } from './postgres-text.ts';
 import { type Place, untilSettled } from './settled.ts';
@@ -86,6 +88,16 @@ export class DaemonScene implements AsyncDisposable {
   /** The keeper that outlives its daemon, by SIGKILL. */
   endKeeper(): Promise<void> {
     return endKeeper(this.state);
+  }
+
+  async compareMysql(url: string): Promise<Difference> {
+    const text = readSqliteRows(this.hive, 'text');
+    return difference(text, await withMysql(url, text));
+  }
+
+  async compareMongo(url: string): Promise<Difference> {
+    const exact = readSqliteRows(this.hive, 'exact');
+    return difference(exact, await withMongo(url, exact));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,26 @@
+/** Rows of a MySQL server, every value as text: numbers as JavaScript and SQLite write them, blobs as hex. */
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
+import { readTextRowsLike, type RowSet } from './row-sets.ts';
+
+export const withMysql = async (url: string, like: RowSet): Promise<RowSet> => {
+  const connection = await createConnection({ uri: url, supportBigNumbers: true, bigNumberStrings: true, dateStrings: true });
+  try {
+    const [tables] = await connection.query<RowDataPacket[][]>({ sql: 'SHOW TABLES', rowsAsArray: true });
+    const names = new Set(tables.map(([name]) => name as unknown));
+    return await readTextRowsLike(like, async (table, columns) => {
+      if (!names.has(table)) return null;
+      const sql = `SELECT ${columns.map(quote).join(', ')} FROM ${quote(table)}`;
+      const [rows] = await connection.query<RowDataPacket[][]>({ sql, rowsAsArray: true });
+      return rows.map((row) => row.map(textOf));
+    });
+  } finally {
+    await connection.end();
+  }
+};
+
+const quote = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
+
+const textOf = (value: unknown): string | null => {
+  if (value === null) return null;
+  return value instanceof Buffer ? `\\x${value.toString('hex')}` : String(value);
+};

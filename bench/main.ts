@@ -144,7 +144,7 @@ const benchMemory = async (): Promise<void> => {
 
 const benchSinks = (): void => {
   say('\n## Log → database, beside a plain load of the same rows\n');
-  for (const script of ['./postgres-sink.ts', './sink-latency.ts', './webhook-sink.ts'])
+  for (const script of ['./sinks.ts', './sink-latency.ts', './webhook-sink.ts'])
     execFileSync(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], { stdio: 'inherit' });
 };
 

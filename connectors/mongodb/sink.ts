@@ -4,7 +4,7 @@
  * effect only on an older state of its row (see `guard.ts`) and the checkpoint follows: at least once, the same end state.
  */
 import { randomUUID } from 'node:crypto';
-import { type ClientSession, MongoClient } from 'mongodb';
+import { type ClientSession, MongoClient, type MongoClientOptions } from 'mongodb';
 import type { Checkpoint } from '../../src/change/change.ts';
 import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
@@ -56,10 +56,8 @@ class MongodbSink implements Sink {
     try {
       client = new MongoClient(this.#options.url, {
         appName: `waggle ${context.name}`.slice(0, 120),
-        serverSelectionTimeoutMS: TIMEOUT_MS,
-        connectTimeoutMS: TIMEOUT_MS,
         useBigInt64: true,
-        writeConcern: { w: 'majority', journal: true },
+        ...defaults(this.#options.url),
       });
       // What the server works on when the daemon gives up must not hold it up.
       const opened = client;
@@ -176,3 +174,13 @@ class MongodbSink implements Sink {
     return failure;
   }
 }
+
+/** Settings that the url does not have: options of the client would override it. */
+const defaults = (url: string): MongoClientOptions => {
+  const has = (name: string): boolean => new RegExp(`[?&]${name}=`, 'i').test(url);
+  return {
+    ...(has('serverSelectionTimeoutMS') ? {} : { serverSelectionTimeoutMS: TIMEOUT_MS }),
+    ...(has('connectTimeoutMS') ? {} : { connectTimeoutMS: TIMEOUT_MS }),
+    ...(has('w') || has('journal') ? {} : { writeConcern: { w: 'majority', journal: true } }),
+  };
+};

@@ -1,11 +1,15 @@
-import { Binary, type Db, Double, Long, MongoClient } from 'mongodb';
-import { afterAll, beforeAll, describe } from 'vitest';
+import { Binary, type Db, type Document, Double, Long, MongoClient, MongoServerError } from 'mongodb';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { toSinkError } from '../../connectors/mongodb/errors.ts';
 import { collectionName, fieldPaths } from '../../connectors/mongodb/names.ts';
 import { createSink } from '../../connectors/mongodb/sink.ts';
-import type { SinkTable } from '../../src/pipeline/sink.ts';
+import type { Sink, SinkChange, SinkRowChange, SinkTable } from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
 import { type MongoServer, mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
+import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
+import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = !mongoServerPossible() && !serversRequired();
 
@@ -34,8 +38,227 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
     };
 
     conformance(async () => target, { holdsNul: true, atomic: kind === 'rs', rekeys: true, users: null, partRows: kind === 'rs' ? 1000 : 30 });
+
+    let counter = 0;
+    const fresh = (name: string): string => `${name}_own_${(counter += 1)}`;
+    const opened = async (name = fresh('sink'), url = server.url): Promise<Sink> => {
+      const sink = createSink({ url });
+      await sink.open(contextOf(name));
+      return sink;
+    };
+    const failure = async (call: Promise<unknown>): Promise<WaggleError> => {
+      const error: unknown = await call.then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      if (!(error instanceof WaggleError)) throw new Error(`no WaggleError: ${String(error)}`);
+      expect(JSON.stringify([error.message, error.cause ?? null, error.stack])).not.toMatch(/SECRET|hunter2/);
+      return error;
+    };
+    /** A change with a seq of our choice. */
+    const at = (seq: number, change: SinkRowChange): SinkRowChange => ({ ...change, source: { ...change.source, seq } });
+    const stored = (name: string): Promise<Document[]> =>
+      db
+        .collection(name)
+        .find({ '_waggle.deleted': { $exists: false } }, { useBigInt64: true, projection: { _waggle: 0 } })
+        .toArray();
+
+    it('writes documents that are natural to query', async () => {
+      const single = sinkTable(fresh('accounts'), [
+        { name: 'id', key: true },
+        { name: 'ronin.createdAt', type: 'DATETIME' },
+        { name: 'ronin.by.name' },
+      ]);
+      const pair = sinkTable(fresh('links'), [
+        { name: 'to', type: 'INTEGER', key: true },
+        { name: 'from.id', key: true },
+      ]);
+      const sink = await opened();
+      await sink.apply(batchOf([[upsert(single, ['acc_1', '2026-01-01', null]), upsert(pair, [2n, 'a'])]], checkpointAt(1)));
+      await sink.close();
+      expect(await stored(single.name)).toEqual([{ _id: 'acc_1', id: 'acc_1', ronin: { createdAt: '2026-01-01', by: { name: null } } }]);
+      expect(await stored(pair.name)).toEqual([{ _id: { to: 2n, from_id: 'a' }, to: 2n, from: { id: 'a' } }]);
+    });
+
+    it('finds a place for every name of a column', async () => {
+      const names = ['id', '_id', '_waggle', '$set', '', 'a..b', 'a.', 'ronin', 'ronin.createdAt', 'x.$y', '__proto__', 'nul\0'];
+      const table = sinkTable(
+        fresh('names'),
+        names.map((name, index) => ({ name, key: index === 0 })),
+      );
+      const rows = [names.map((name) => `value of ${name}`), names.map((name) => `other of ${name}`)];
+      const sink = await opened();
+      await sink.apply(batchOf([rows.map((row) => upsert(table, row))], checkpointAt(1)));
+      await sink.close();
+      expect((await mongoRows(db, table)).map((row) => row.map((value) => value?.replace('string ', ''))).sort(byId)).toEqual(rows.sort(byId));
+    });
+
+    it('refuses a row that is larger than a document, and takes many that are together', async () => {
+      const table = sinkTable(fresh('large'), [{ name: 'id', key: true }, { name: 'body' }]);
+      const sink = await opened();
+      await sink.apply(batchOf([Array.from({ length: 20 }, (_, id) => upsert(table, [String(id), 'ä'.repeat(1_000_000)]))], checkpointAt(1)));
+      const error = await failure(sink.apply(batchOf([[upsert(table, ['x', 'SECRET'.repeat(3_000_000)])]], checkpointAt(2))));
+      expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(new RegExp(`${table.name}, column body`)) });
+      await sink.close();
+      expect(await db.collection(table.name).countDocuments()).toBe(20);
+    });
+
+    it('tells what refuses a row of a collection with another unique index, without its values', async () => {
+      const table = sinkTable(fresh('unique'), [{ name: 'id', key: true }, { name: 'email' }]);
+      await db.createCollection(table.name);
+      await db.collection(table.name).createIndex({ email: 1 }, { unique: true });
+      const sink = await opened();
+      await sink.apply(batchOf([[upsert(table, ['1', 'SECRET'])]], checkpointAt(1)));
+      await sink.apply(batchOf([[remove(table, ['1'])], [upsert(table, ['2', 'other'])]], checkpointAt(2)));
+      const error = await failure(sink.apply(batchOf([[upsert(table, ['3', 'other'])]], checkpointAt(3))));
+      expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false, message: expect.stringContaining(table.name) });
+      await sink.close();
+      expect((await stored(table.name)).map((document) => document['_id'])).toEqual(['2']);
+    });
+
+    it('classifies what stands between it and the server, and never shows the password', { timeout: 60_000 }, async () => {
+      const opening = (url: string): Promise<WaggleError> => failure(createSink({ url }).open(contextOf('x')));
+      expect(await opening('mongodb://user:hunter2@127.0.0.1:1/waggle?serverSelectionTimeoutMS=300')).toMatchObject({
+        code: 'SINK_UNREACHABLE',
+        retryable: true,
+      });
+      expect(await opening('mongodb://user:hunter2@no-such-host.invalid/waggle?serverSelectionTimeoutMS=300')).toMatchObject({
+        code: 'SINK_UNREACHABLE',
+      });
+      expect(await opening(`${server.url}?nosuchoption=1`)).toMatchObject({ code: 'CONFIG_INVALID', retryable: false });
+      for (const [code, expected] of [
+        [13, 'SINK_DENIED'],
+        [18, 'SINK_DENIED'],
+        [112, 'SINK_BUSY'],
+        [121, 'SINK_ROW_REFUSED'],
+        [189, 'SINK_UNREACHABLE'],
+      ] as const)
+        expect(toSinkError(new MongoServerError({ code, message: 'SECRET' }), 'mongodb x/y')).toMatchObject({ code: expected });
+    });
+
+    it('lets a runner that comes in the middle of a batch take over, and stops the first', async () => {
+      const table = sinkTable(fresh('taken'), [{ name: 'id', key: true }]);
+      const name = fresh('sink');
+      const [first, second] = [await opened(name), createSink({ url: server.url })];
+      await first.apply(batchOf([[upsert(table, ['1'])]], checkpointAt(1)));
+      const parts = async function* (): AsyncGenerator<SinkChange[]> {
+        yield [upsert(table, ['2'])];
+        expect(await second.open(contextOf(name))).toEqual(checkpointAt(1));
+        yield [upsert(table, ['3'])];
+      };
+      const stopped = await failure(first.apply({ parts: parts(), checkpoint: checkpointAt(2) }));
+      await first.close();
+      // The end of its transaction alone does not say why.
+      const told = kind === 'rs' ? await failure(first.open(contextOf(name))) : stopped;
+      expect(told).toMatchObject({ code: 'SINK_FENCED', retryable: false });
+      await second.apply(batchOf([[upsert(table, ['4'])]], checkpointAt(2)));
+      await second.close();
+      // What the first has written stays where nothing takes it back: it comes again.
+      const ids = (await stored(table.name)).map((document) => document['_id']);
+      expect(ids.filter((id) => id === '1' || id === '4')).toEqual(['1', '4']);
+      expect(ids.length).toBe(kind === 'rs' ? 2 : 4);
+    });
+
+    it('is whole after connections were cut at any byte', { timeout: 120_000 }, async () => {
+      await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+      const sink = createSink({ url: `mongodb://127.0.0.1:${proxy.port}/waggle?directConnection=true&serverSelectionTimeoutMS=1000` });
+      const failures = await applyThrough(sink, 20, (attempt) => {
+        if (attempt % 2 === 0) proxy.cutAfter(Math.floor(Math.random() * 9000));
+      });
+      expect(failures).toBeGreaterThan(3);
+    });
+
+    /** Applies batch after batch through whatever `disturb` does. Then all rows must be of the last batch. Gives how many calls failed. */
+    const applyThrough = async (
+      sink: Sink,
+      batches: number,
+      disturb: (attempt: number) => Promise<void> | void,
+      reader: () => Db = () => db,
+    ): Promise<number> => {
+      const name = fresh('through');
+      const table = sinkTable(name, [
+        { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+        { name: 'batch', type: 'INTEGER' },
+      ]);
+      let [seq, failures] = [0, 0];
+      for (let attempt = 0; seq < batches; attempt += 1) {
+        try {
+          const checkpoint = await sink.open(contextOf(name));
+          if (checkpoint !== null) seq = checkpoint.seq;
+          await disturb(attempt);
+          const next = seq + 1;
+          const parts = Array.from({ length: 4 }, (_, part) =>
+            Array.from({ length: 25 }, (_row, row) => at(next * 1000 + part * 25 + row, upsert(table, [BigInt(part * 25 + row), BigInt(next)]))),
+          );
+          await sink.apply(batchOf(parts, checkpointAt(next)));
+          seq = next;
+        } catch (error) {
+          failures += 1;
+          if (!(error instanceof WaggleError && error.retryable)) throw error;
+        } finally {
+          await sink.close();
+        }
+      }
+      const rows = await mongoRows(reader(), table);
+      expect(rows.length).toBe(100);
+      expect(new Set(rows.map((row) => row[1]))).toEqual(new Set([`int64 ${batches}`]));
+      return failures;
+    };
+
+    it('is whole after the server was killed and started again under load', { timeout: 240_000 }, async () => {
+      await using durable = await startMongoServer(kind, { durable: true });
+      await using other = new MongoClient(durable.url);
+      const kills = Number(process.env['WAGGLE_SERVER_KILLS'] ?? 2);
+      let killed = 0;
+      let restarting = Promise.resolve();
+      const sink = createSink({ url: `${durable.url}?serverSelectionTimeoutMS=1000` });
+      const failures = await applyThrough(
+        sink,
+        kills * 10,
+        async (attempt) => {
+          await restarting;
+          if (attempt % 8 !== 3 || killed === kills) return;
+          killed += 1;
+          setTimeout(() => {
+            restarting = durable.kill().then(() => durable.start());
+          }, Math.random() * 60);
+        },
+        () => other.db('waggle'),
+      );
+      await restarting;
+      expect(killed).toBe(kills);
+      expect(failures).toBeGreaterThan(0);
+    });
   },
 );
+
+describe.skipIf(absent)('mongodb without transactions', { timeout: 60_000 }, () => {
+  it('never lets an older change overwrite a newer one, nor bring a deleted row back', async () => {
+    await using server = await startMongoServer('standalone');
+    await using client = new MongoClient(server.url);
+    const table = sinkTable('guarded', [{ name: 'id', key: true }, { name: 'v' }]);
+    const [early, late] = [createSink({ url: server.url }), createSink({ url: server.url })];
+    // Two sinks of different names: nothing but the seq keeps them apart.
+    await early.open(contextOf('early'));
+    await late.open(contextOf('late'));
+    const at = (seq: number, change: SinkRowChange): SinkRowChange => ({ ...change, source: { ...change.source, seq } });
+    await late.apply(
+      batchOf([[at(10, upsert(table, ['1', 'new'])), at(11, upsert(table, ['2', 'new']))], [at(12, remove(table, ['2']))]], checkpointAt(12)),
+    );
+    await early.apply(
+      batchOf([[at(5, upsert(table, ['1', 'old'])), at(6, upsert(table, ['2', 'old'])), at(7, remove(table, ['1']))]], checkpointAt(7)),
+    );
+    expect(await mongoRows(client.db(), table)).toEqual([['string 1', 'string new']]);
+    // Another term of the log: its seqs do not compare.
+    await early.apply(
+      batchOf([[at(8, upsert(table, ['1', 'other log'])), at(9, upsert(table, ['2', 'other log']))]], { ...checkpointAt(9), term: 'term-2' }),
+    );
+    expect((await mongoRows(client.db(), table)).map((row) => row[1])).toEqual(['string other log', 'string other log']);
+    await Promise.all([early.close(), late.close()]);
+  });
+});
+
+const byId = (a: readonly unknown[], b: readonly unknown[]): number => String(a[0]).localeCompare(String(b[0]));
 
 /** All rows that are not deleted, each value with its BSON type. */
 const mongoRows = async (db: Db, table: SinkTable): Promise<(string | null)[][]> => {

@@ -22,5 +22,6 @@ const quote = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
 
 const textOf = (value: unknown): string | null => {
   if (value === null) return null;
-  return value instanceof Buffer ? `\\x${value.toString('hex')}` : String(value);
+  if (value instanceof Buffer) return `\\x${value.toString('hex')}`;
+  return typeof value === 'string' ? value : JSON.stringify(value);
 };

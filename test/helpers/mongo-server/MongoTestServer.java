@@ -9,7 +9,7 @@ import org.h2.mvstore.MVStore;
 /** mongo-java-server + what a CDC sink needs from a real MongoDB and the jar lacks:
  *  wire version 21, `hello`, sessions, replica-set identity, durability per command (kill -9 safe),
  *  transactions that really abort, retryable-write replay. One global lock; a test server, not a database.
- *  usage: MongoTestServer PORT (mem|FILE) (standalone|rs) */
+ *  usage: MongoTestServer PORT (mem|FILE) (standalone|rs) [inexact-rollback] */
 public class MongoTestServer extends H2Backend {
   static final Set<String> WRITES = Set.of("insert", "update", "delete", "findAndModify", "findandmodify", "create", "createIndexes", "drop", "dropDatabase", "dropIndexes", "collMod", "renameCollection");
   final MVStore store; final boolean rs; final String host;
@@ -37,6 +37,7 @@ public class MongoTestServer extends H2Backend {
     for (Object d : (Iterable<?>) ((Document) r.get("cursor")).get("firstBatch")) if (coll.equals(((Document) d).get("name"))) return true;
     return false;
   }
+  boolean remembers = true;                                 // false: a rollback is not exact, and updates are as fast as the library's
   final List<Document> before = new ArrayList<>();          // documents that the open transaction changes, as they were
   /** The library changes documents in place, which a rollback of the store does not take back. */
   void remember(Channel ch, String db, Document q) {
@@ -89,7 +90,7 @@ public class MongoTestServer extends H2Backend {
     String key = !inTx && tn != null && WRITES.contains(command) ? lsid + "/" + n : null;
     if (key != null && replies.containsKey(key)) return replies.get(key); // a retried write is not applied twice
     Document clean = q; if (lsid != null) { clean = q.cloneDeeply(); for (String k : List.of("lsid", "txnNumber", "autocommit", "startTransaction", "$clusterTime", "readConcern")) clean.remove(k); }
-    if (inTx && c.equals("update")) remember(ch, db, clean);
+    if (inTx && remembers && c.equals("update")) remember(ch, db, clean);
     Document r;
     try { r = super.handleCommand(ch, db, command, clean); }
     catch (RuntimeException e) { if (inTx) abort(ch); else if (!txOpen) store.commit(); throw e; }
@@ -103,6 +104,7 @@ public class MongoTestServer extends H2Backend {
     int port = Integer.parseInt(a[0]); MVStore.Builder b = new MVStore.Builder().autoCommitDisabled();
     if (!a[1].equals("mem")) b.fileName(a[1]);
     MongoTestServer be = new MongoTestServer(b.open(), a.length > 2 && a[2].equals("rs"), "127.0.0.1:" + port);
+    be.remembers = a.length < 4 || !a[3].equals("inexact-rollback");
     be.version(new MongoVersion() { public List<Integer> getVersionArray() { return List.of(7, 0, 0); } public int getWireVersion() { return 21; } });
     MongoServer s = new MongoServer(be); s.bind("127.0.0.1", port);
     Runtime.getRuntime().addShutdownHook(new Thread(s::shutdownNow));

@@ -134,6 +134,10 @@ class MongodbSink implements Sink {
       await this.#settle();
       const { collection } = writer.target;
       const { work } = live.target;
+      if (change.mark !== undefined) {
+        await writer.target.markAll(live.target, change.mark);
+        return;
+      }
       const filter = work.session === undefined ? removedBy(change) : {};
       if (work.session !== undefined && (await collection.estimatedDocumentCount()) > MAX_DELETED)
         await work.outside(() => collection.deleteMany(filter));

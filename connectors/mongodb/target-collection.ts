@@ -1,11 +1,11 @@
 /** A collection of the target, made to fit a SinkTable: created, fields renamed or reset. */
 import type { Collection, Db } from 'mongodb';
 import type { Logger } from 'pino';
-import type { SinkSchemaChange, SinkTable } from '../../src/pipeline/sink.ts';
+import type { SinkSchemaChange, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
-import { CHECKPOINT_COLLECTION, TABLE_COLLECTION } from './checkpoint-collection.ts';
-import type { StoredDocument } from './document.ts';
+import { CHECKPOINT_COLLECTION, TABLE_COLLECTION, withSession } from './checkpoint-collection.ts';
+import { type StoredDocument, toBson } from './document.ts';
 import { NAMESPACE_EXISTS, serverError } from './errors.ts';
 import { TRACE_INDEX, TRACE_SECONDS, unmark } from './guard.ts';
 import { collectionName, fieldPaths } from './names.ts';
@@ -75,6 +75,16 @@ export class TargetCollection {
       });
     }
     return new TargetCollection(table, collection);
+  }
+
+  /** What deleting all is where deletes are soft. */
+  async markAll({ work }: Target, { column, value }: NonNullable<SinkTruncateChange['mark']>): Promise<void> {
+    const field = pathsOf(this.table).get(this.table.columns[column]!.name)!;
+    await this.collection.updateMany(
+      { [field]: null, '_waggle.deleted': { $exists: false } },
+      { $set: { [field]: toBson(value) } },
+      withSession(work.session),
+    );
   }
 
   /**

@@ -133,7 +133,8 @@ class MysqlSink implements Sink {
     if (change.op === 't') {
       await this.#flush(live, writer);
       await this.#settle();
-      await writer.target.deleteAll();
+      if (change.mark === undefined) await writer.target.deleteAll();
+      else await writer.target.markAll(change.mark);
     } else if (writer.add(change)) await this.#flush(live, writer);
   }
 

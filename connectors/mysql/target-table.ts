@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { SinkColumn, SinkTable } from '../../src/pipeline/sink.ts';
+import type { SinkColumn, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
-import { chooseKind, type ColumnKind, kindOfType, type OwnKind, textExpression, typeNameOf } from './column-type.ts';
+import { bind, chooseKind, type ColumnKind, kindOfType, type OwnKind, textExpression, typeNameOf } from './column-type.ts';
 import { serverError } from './errors.ts';
 import { quoteLiteral, quoteName, sameColumn, targetName } from './names.ts';
 import type { Session } from './session.ts';
@@ -158,6 +158,18 @@ export class TargetTable {
   /** Copies a column into another one of the same table. */
   async copyColumn(from: string, to: number): Promise<void> {
     await this.#target.session.query(`UPDATE ${this.quoted} SET ${this.columns[to]!.quoted} = ${quoteName(from)}`);
+  }
+
+  /** What `deleteAll` is where deletes are soft. */
+  async markAll({ column, value }: NonNullable<SinkTruncateChange['mark']>): Promise<void> {
+    const { quoted, kind } = this.columns[column]!;
+    const bound = bind(value, kind, this.own);
+    if (bound === undefined)
+      throw new WaggleError(
+        'SINK_TABLE_MISFIT',
+        `${this.#target.label}, table ${this.name}, column ${quoted}: it does not hold the mark of a deleted row`,
+      );
+    await this.#target.session.execute(`UPDATE ${this.quoted} SET ${quoted} = ? WHERE ${quoted} IS NULL`, [bound]);
   }
 
   async deleteAll(): Promise<void> {

@@ -6,7 +6,8 @@ import type { Value } from '../../src/change/table.ts';
 import type { RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { arrayColumn } from './array-literal.ts';
-import { type ColumnKind, kindOfType, plainNumber } from './column-type.ts';
+import { plainNumber } from '../value-text.ts';
+import { type ColumnKind, kindOfType } from './column-type.ts';
 import { quoteName, targetColumnName, targetTableName } from './names.ts';
 import { qualified, type Target } from './target-table.ts';
 

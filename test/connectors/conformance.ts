@@ -26,8 +26,6 @@ export interface ConformanceTarget {
   rows(table: SinkTable): Promise<(string | null)[][]>;
   /** How `rows` shows a value that was applied. */
   show(value: Value, column: SinkColumn): string | null;
-  /** Names of further tests that the kind of target cannot pass; the rest is required. */
-  readonly without?: readonly string[];
 }
 
 /** In what targets differ by their nature. */
@@ -45,6 +43,8 @@ export interface TargetTraits {
   readonly users: { createTable(name: string): Promise<void>; createUniqueIndex(name: string): Promise<void> } | null;
   /** Rows in each part of a large batch. Default 1000. */
   readonly partRows?: number;
+  /** Names of further tests that the kind of target cannot pass; the rest is required. */
+  readonly without?: readonly string[];
 }
 
 /** `users` of a target that takes plain SQL. */

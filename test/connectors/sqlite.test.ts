@@ -6,9 +6,9 @@ import { createSink } from '../../connectors/sqlite/sink.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { SinkTable } from '../../src/pipeline/sink.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
-import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
-  auditConformance(async () => target);
+import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 
 const directory = temporaryDirectory();
 afterAll(() => directory[Symbol.dispose]());

@@ -10,7 +10,7 @@ import type { SinkChange } from '../../src/pipeline/sink.ts';
 const MOST = 100_000;
 
 export class Acknowledged {
-  readonly #known = new Set<number | string>();
+  readonly #known = new Set<string>();
   #logId = '';
 
   /** A seq means something in its log only. */
@@ -32,10 +32,10 @@ export class Acknowledged {
   }
 }
 
-/** A filled row is known by its content: it is read anew for the next try. */
-const identityOf = (change: SinkChange): number | string => {
+/** A row that gets another key in the target is two changes of one seq, a `d` and a `c`. A filled row is known by its content: it is read anew for the next try. */
+const identityOf = (change: SinkChange): string => {
   const { seq } = change.source;
-  if (seq !== null) return seq;
+  if (seq !== null) return `${change.op}${seq}`;
   const values = change.op === 's' || change.op === 't' ? [] : (change.after ?? []);
   const hash = createHash('sha256').update(`${change.op}\0${change.table?.name ?? ''}`);
   for (const value of values) hash.update(`\0${jsonValue(value)}`);

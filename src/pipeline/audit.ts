@@ -28,8 +28,11 @@ export interface AuditHost {
   catchUp(): Promise<void>;
   /** Applies these changes at the sink's checkpoint. */
   mend(changes: readonly SinkChange[]): Promise<void>;
-  /** The changes by which a first fill writes these rows of a chunk; `begin`: with the table before them. */
-  fillChanges(chunk: RowChunk, rows: readonly Row[], begin: boolean): SinkChange[];
+  /**
+   * The changes by which a first fill writes these rows of a chunk; `begin`: with the table before them; `refused` is called for each row that
+   * the sink cannot be given.
+   */
+  fillChanges(chunk: RowChunk, rows: readonly Row[], options: { readonly begin: boolean; readonly refused: () => void }): SinkChange[];
   isDeadLetter(change: SinkRowChange): boolean;
 }
 
@@ -123,7 +126,7 @@ export class Audit {
     }
     if (!(await reach(chunk.asOf))) return false;
     const begin = run.table === null;
-    if (begin && this.#mends) await this.#host.mend(this.#host.fillChanges(chunk, [], true));
+    if (begin && this.#mends) await this.#host.mend(this.#host.fillChanges(chunk, [], { begin: true, refused: () => {} }));
     run.seen ??= new KeyFilter((await this.#host.target.count(table)) + chunk.rows.length);
     run.table = table;
     run.chunk = { ...chunk, rows: [] };
@@ -154,7 +157,8 @@ export class Audit {
   }
 
   #changesOf(run: TableRun, chunk: RowChunk, rows: readonly Row[]): SinkRowChange[] {
-    const changes = this.#host.fillChanges(chunk, rows, false).filter((change) => change.op !== 's' && change.op !== 't');
+    const refused = (): void => void (run.deadLetters += 1);
+    const changes = this.#host.fillChanges(chunk, rows, { begin: false, refused }).filter((change) => change.op !== 's' && change.op !== 't');
     for (const { key } of changes) run.seen!.add(key);
     run.rows += changes.length;
     return changes;

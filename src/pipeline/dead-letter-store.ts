@@ -142,10 +142,17 @@ export class DeadLetterStore implements Disposable {
   }
 
   /**
-   * The change takes the place of the one that the row's letter holds. An error replaces the letter's, and ends an asked retry. False: there is none (any more).
+   * The change joins the one that the row's letter holds: from what the target has to what the row is now. An error replaces the letter's, and
+   * ends an asked retry. False: there is none (any more).
    */
-  replace({ sink, row, change, error, atMs }: NewLetter): boolean {
+  replace({ sink, row, change: latest, error, atMs }: NewLetter): boolean {
     return this.#try(() => {
+      const held = this.#database
+        .prepare<[string, string, string], string>('SELECT change FROM dead_letters WHERE sink = ? AND source = ? AND row = ?')
+        .pluck()
+        .get(sink, latest.table.name, row);
+      if (held === undefined) return false;
+      const change = joined(decodeLetter(held), latest);
       const { changes } = this.#database
         .prepare(
           `UPDATE dead_letters SET changes = changes + (seq IS NOT ?3), op = ?2, seq = ?3, change = ?4, error = coalesce(?5, error), last_at_ms = ?6, settled_seq = NULL,
@@ -272,6 +279,13 @@ export class DeadLetterStore implements Disposable {
     }
   }
 }
+
+/** A row that gets another key in the target must not stay there under the one that it had before the first of these changes. */
+const joined = ({ before }: RowChange, latest: RowChange): RowChange => {
+  if (latest.op === 'd') return { ...latest, before: before ?? latest.before };
+  if (before !== null) return { ...latest, op: 'u', before };
+  return latest.op === 'u' ? { ...latest, op: 'c', before } : latest;
+};
 
 const letterOf = ({ source, error, retry, change, ...letter }: LetterRow): DeadLetter => ({
   ...letter,

@@ -175,7 +175,9 @@ export class TableMapping {
     const after = change.after !== null && (filter === null || filter.passes(change.after)) ? this.#values(plan, change.after, change) : null;
     const wantsBefore = !this.#states || after === null || filter !== null || plan.keyMoves;
     if (change.before === null || !wantsBefore || (filter !== null && !filter.passes(change.before))) return { before: null, after };
-    return { before: this.#before(plan, change.before), after };
+    // Of what it had, a sink that wants states needs the key alone, but for a row that stays with a mark.
+    const keyOnly = this.#states && plan.table.deletedAt === undefined && plan.table.history !== true;
+    return { before: this.#before(plan, change.before, keyOnly), after };
   }
 
   #rowChange(
@@ -207,20 +209,21 @@ export class TableMapping {
     into.push(this.#rowChange(plan, { op: change.op === 'r' ? 'r' : 'c', change, before: null, after: values }));
   }
 
-  #values({ cells }: TablePlan, row: Row, change: RowChange | null): readonly Value[] {
+  /** `keyOnly`: a value outside of the key that cannot be shaped is NULL, so that a row that was refused can be deleted. */
+  #values({ table, cells }: TablePlan, row: Row, change: RowChange | null, keyOnly = false): readonly Value[] {
     const values = row.values(this.#integers);
     if (cells === null) return values;
-    return cells.map((cell) => this.#value(cell, { row, values, change }));
+    return cells.map((cell, index) => this.#value(cell, { row, values, change, mayFail: keyOnly && !table.key.includes(index) }));
   }
 
-  #value(cell: Cell, { row, values, change }: { row: Row; values: readonly Value[]; change: RowChange | null }): Value {
+  #value(cell: Cell, { row, values, change, mayFail }: { row: Row; values: readonly Value[]; change: RowChange | null; mayFail: boolean }): Value {
     switch (cell.from) {
       case 'column': {
         const value = values[cell.index] ?? null;
         if (cell.shape === null) return value;
         const shaped = cell.shape(value);
-        if (shaped === undefined) throw refused(row.table, cell.index);
-        return shaped;
+        if (shaped === undefined && !mayFail) throw refused(row.table, cell.index);
+        return shaped ?? null;
       }
       case 'rowid':
         return this.#integers === 'bigint' ? BigInt(row.rowid) : row.rowid;
@@ -256,11 +259,11 @@ export class TableMapping {
     }
   }
 
-  #before(plan: TablePlan, row: Row): readonly Value[] {
+  #before(plan: TablePlan, row: Row, keyOnly: boolean): readonly Value[] {
     const old = this.#plan(row.table);
-    if (old === plan) return this.#values(plan, row, null);
+    if (old === plan) return this.#values(plan, row, null, keyOnly);
     if (old === false) return plan.table.columns.map(() => null);
-    const values = this.#values(old, row, null);
+    const values = this.#values(old, row, null, keyOnly);
     const places = new Map(old.table.columns.map((column, index) => [column.name, index]));
     return plan.table.columns.map((column) => values[places.get(column.name) ?? -1] ?? null);
   }

@@ -1,5 +1,6 @@
 /** What a sink is asked for beside following the log (`verify`, `resync`), a step at a time between the steps of its session. */
 import type { Logger } from 'pino';
+import type { RowChange } from '../change/change.ts';
 import type { LogReader } from '../log/log-reader.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -102,7 +103,7 @@ export class TaskRunner {
     } else if (sink.audit !== undefined && rows !== null) {
       this.#running = {
         task,
-        audit: new Audit(this.#auditHost(sink.audit, rows), asked.tables ?? names, task.kind === 'resync'),
+        audit: new Audit(this.#auditHost(sink.audit, rows, task.kind), asked.tables ?? names, task.kind === 'resync'),
         pausedUntilMs: 0,
       };
     } else if (task.kind === 'verify' || rows === null) {
@@ -115,7 +116,7 @@ export class TaskRunner {
     }
   }
 
-  #auditHost(target: SinkAudit, rows: RowSource): AuditHost {
+  #auditHost(target: SinkAudit, rows: RowSource, kind: SinkTask['kind']): AuditHost {
     const { mapping, letters, clock } = this.#options;
     const { applier, reach, catchUp } = this.#session;
     return {
@@ -136,8 +137,17 @@ export class TaskRunner {
           throw isRefusal(error) ? new AuditError(error) : error;
         }
       },
-      fillChanges: (chunk, fillRows, begin) =>
-        [...chunkParts({ ...chunk, rows: fillRows }, { ...applier.partOptions(), begin, empty: false, timestampUs: clock.now() * 1000 })].flat(),
+      fillChanges: (chunk, fillRows, { begin, refused }) => {
+        const options = applier.partOptions();
+        const mends = kind === 'resync';
+        // Who only looks writes no letter.
+        const told = (change: RowChange, error: WaggleError): void => {
+          if (mends) options.refused?.(change, error);
+          refused();
+        };
+        const parts = { ...options, begin, empty: false, timestampUs: clock.now() * 1000 };
+        return [...chunkParts({ ...chunk, rows: fillRows }, mends && options.refused === undefined ? parts : { ...parts, refused: told })].flat();
+      },
       isDeadLetter: ({ source }) => letters !== null && source.op !== 's' && source.op !== 't' && letters.isDead(source),
     };
   }

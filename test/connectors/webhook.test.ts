@@ -230,6 +230,19 @@ describe('webhook', () => {
       expect(receiver.requests.length).toBe(10);
     });
 
+    it('a row that gets another key in the target is two changes of one seq: the second is sent again, too', async () => {
+      const sink = await opened({ format: 'hive' });
+      const [gone, come] = [remove(table, ['old']), upsert(table, ['new', 1], 'c')];
+      const moved = [gone, { ...come, source: gone.source }];
+      receiver.behave = ({ body }, index) => (index === 1 && body.includes('"new"') ? { status: 503 } : null);
+      await expect(sink.apply(batchOf([moved], checkpointAt(1)))).rejects.toMatchObject({ code: 'SINK_BUSY' });
+      await sink.close();
+      await sink.open(context(name));
+      await sink.apply(batchOf([moved], checkpointAt(1)));
+      expect(ids()).toEqual(['"new"']);
+      expect(receiver.requests.length).toBe(3);
+    });
+
     it('looks for the row that is refused, sends the others, and names it', async () => {
       const sink = await opened({ max_records: 50, format: 'hive' });
       receiver.behave = ({ body }) => (body.includes('"a17"') ? { status: 422 } : null);

@@ -16,8 +16,8 @@ import { sleepMs } from './sleep.ts';
 
 /**
  * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
- * to twice its allowed size it may be twice as long, and so on; from SHARE_UP_TO times on it grows with the square, because a writer of
- * random pages, whose syncs are long, would else let the WAL grow to hundreds of MB.
+ * to twice its allowed size it may be twice as long, and so on. From SHARE_UP_TO times on nothing is weighed any more: whoever
+ * writes faster than disk and capture can take it has to be held now for a tenth of a second, or later for a second.
  */
 const BUDGET_MS = 2.8;
 /** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
@@ -101,9 +101,9 @@ export class BarrierHandOver {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    const budgetMs = BUDGET_MS * fullness * Math.max(1, fullness / SHARE_UP_TO);
+    const budgetMs = BUDGET_MS * fullness;
     const affordable = (budgetMs - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs;
-    if (backlog + lag > affordable) {
+    if (backlog + lag > affordable && fullness < SHARE_UP_TO) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
       return fullness >= SPOOL_FROM && spooler.spoolTo(header.mxFrame, now);

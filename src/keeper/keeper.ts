@@ -133,8 +133,11 @@ export class Keeper {
     try {
       return this.#tick();
     } catch (error) {
-      // Half of another file reads as no database at all: what happened to it is what is to be told.
-      if (!(error instanceof WaggleError && (error.code === 'PIN_LOST' || error.code === 'HIVE_REPLACED'))) this.#checkFrozen();
+      // Half of another file reads as no database at all, one that was moved as one without rights: what happened to it is what is to be told.
+      if (!(error instanceof WaggleError && (error.code === 'PIN_LOST' || error.code === 'HIVE_REPLACED'))) {
+        this.#checkReplaced();
+        this.#checkFrozen();
+      }
       throw error;
     }
   }
@@ -325,9 +328,13 @@ export class Keeper {
 
   #checkIdentity(now: number): void {
     this.#identityNotBefore = now + IDENTITY_MS;
+    this.#checkReplaced();
+    if (this.#hive.pins.slot === 'zero') this.#checkFrozen();
+  }
+
+  #checkReplaced(): void {
     const replaced = this.#hive.files.findReplaced();
     if (replaced !== null) throw new WaggleError('HIVE_REPLACED', `${replaced} was replaced or removed`);
-    if (this.#hive.pins.slot === 'zero') this.#checkFrozen();
   }
 
   #checkFrozen(): void {

@@ -16,13 +16,18 @@ import { sleepMs } from './sleep.ts';
 
 /**
  * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
- * to twice its allowed size it may be twice as long, and so on. From SHARE_UP_TO times on nothing is weighed any more: whoever
+ * to twice its allowed size it may be twice as long, and so on. From SHARE_UP_TO times on its length is not weighed any more: whoever
  * writes faster than disk and capture can take it has to be held now for a tenth of a second, or later for a second.
  */
 const BUDGET_MS = 2.8;
 /** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
 const SHARE = 30;
 const SHARE_UP_TO = 4;
+/**
+ * And no more work than for so many times the allowed size (backfill and spool counted each) is ever done behind a barrier: what a long
+ * reader of the application or a huge transaction has left is brought down beside the writer first.
+ */
+const FORCED = 4 * SHARE_UP_TO;
 /** From so many times the allowed size on a lagging capture is no longer waited for: what it lacks is spooled. */
 const SPOOL_FROM = 2;
 /** So many frames at a time are brought into the file while the writer goes on. */
@@ -101,9 +106,11 @@ export class BarrierHandOver {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    const budgetMs = BUDGET_MS * fullness;
-    const affordable = (budgetMs - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs;
-    if (backlog + lag > affordable && fullness < SHARE_UP_TO) {
+    const affordable =
+      fullness < SHARE_UP_TO
+        ? (BUDGET_MS * fullness - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs
+        : (FORCED * this.#options.maxWalBytes()) / this.#options.frameBytes;
+    if (backlog + lag > affordable) {
       if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
       return fullness >= SPOOL_FROM && spooler.spoolTo(header.mxFrame, now);

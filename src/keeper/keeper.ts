@@ -37,9 +37,9 @@ const IDLE_MS = 1500;
 const SPOOL_PATIENCE_MS = 8;
 /** From so many times the allowed size of the WAL on it is not waited for at all. */
 const SPOOL_FROM = 2;
-/** A checkpoint that somebody's reader stopped is not tried again before. */
 /** Beside a daemon spool and WAL may hold so many times what the spool may hold without one. */
 const ATTACHED_FACTOR = 2;
+/** A checkpoint that somebody's reader stopped is not tried again before. */
 const STUCK_MS = 50;
 const IDENTITY_MS = 500;
 

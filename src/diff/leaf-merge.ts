@@ -8,6 +8,7 @@
 import type { Rowid } from '../change/table.ts';
 import type { PageMapEdit } from '../mirror/page-map.ts';
 import { cellCount, checkLeaf, readU16, btreeOffset, TableCell, PageCorruption } from '../sqlite/btree-page.ts';
+import { areAligned, wordsOf } from '../sqlite/page-words.ts';
 import { forEachOverflowPage, readPayload } from '../sqlite/payload.ts';
 import type { PageImages } from './page-images.ts';
 import { onPage } from './tree-scan.ts';
@@ -239,7 +240,7 @@ export class LeafMerge {
     const blocks = (usableSize + 63) >> BLOCK_SHIFT;
     if (this.#dirty.length < blocks) this.#dirty = new Uint8Array(blocks);
     const dirty = this.#dirty;
-    if (before.byteOffset % 4 !== 0 || after.byteOffset % 4 !== 0) {
+    if (!areAligned(before, after)) {
       // Unaligned images (never seen from our own readers): everything is compared cell by cell.
       dirty.fill(1, 0, blocks);
       return true;
@@ -286,20 +287,6 @@ export class LeafMerge {
     return true;
   }
 }
-
-const wordViews = new WeakMap<ArrayBufferLike, Int32Array>();
-const NO_WORDS = new Int32Array(0);
-let lastViews: readonly [Int32Array, Int32Array] = [NO_WORDS, NO_WORDS];
-
-/** The whole buffer behind an image as words. The mirror's cache and the tail's chunk are asked for again and again. */
-const wordsOf = ({ buffer }: Buffer): Int32Array => {
-  if (lastViews[0].buffer === buffer) return lastViews[0];
-  if (lastViews[1].buffer === buffer) return lastViews[1];
-  let words = wordViews.get(buffer);
-  if (words === undefined) wordViews.set(buffer, (words = new Int32Array(buffer, 0, buffer.byteLength >> 2)));
-  lastViews = [words, lastViews[0]];
-  return words;
-};
 
 const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: TableCell): boolean =>
   before.compare(

@@ -3,7 +3,7 @@
  * snapshots. On disk (in `<state>/mirror/`):
  *
  *     pages      the page file; page p at (p - 1) * page size
- *     redo-N     batches of page images behind it (redo-segment.ts)
+ *     redo-N     batches of changed pages behind it (redo-segment.ts)
  *     folded     the last batch that the page file holds, with a checksum
  *
  * The order that keeps log and mirror together (DESIGN "Down and up again"): a batch is appended to the redo segment, then
@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { createFile, readFully, replaceFile, syncData, syncDataAside, syncDirectory, writeFully } from '../support/file.ts';
 import { PageCache } from './page-cache.ts';
-import { RedoSegment } from './redo-segment.ts';
+import { type RedoBatch, RedoSegment } from './redo-segment.ts';
 
 export interface MirrorOptions {
   readonly directory: string;
@@ -37,6 +37,8 @@ export interface FirstState {
   readonly page: (page: number) => Buffer;
 }
 
+/** A segment that has grown to more than so many times its allowed length is deleted, not kept to be used again. */
+const MAX_SPARE = 2;
 /** Pages that a fold writes without a pause for the thread's other work. */
 const FOLD_SLICE = 128;
 
@@ -51,6 +53,8 @@ export class Mirror implements AsyncDisposable {
   readonly #pending = new Map<number, Buffer>();
   #active: RedoSegment;
   #sealed: RedoSegment | null = null;
+  /** Folded, to be written over. */
+  #spare: RedoSegment | null = null;
   #segmentNumber: number;
   #lastId: number;
   #folding: Promise<void> | null = null;
@@ -155,12 +159,9 @@ export class Mirror implements AsyncDisposable {
 
   /** Appends what was staged as batch `batchId`. */
   commit(batchId: number): void {
-    if (this.#pending.size > 0) {
-      const pages = [...this.#pending.keys()];
-      this.#append(batchId, pages, (page) => this.#pending.get(page)!);
-    } else {
-      this.#append(batchId, [], () => this.#zeros);
-    }
+    // What the cache holds of these pages is what the batches before have left: `page` reads no pending page into it.
+    const before = (page: number): Buffer | undefined => this.#cache.get(page);
+    this.#append({ id: batchId, pages: [...this.#pending.keys()], image: (page) => this.#pending.get(page)!, before });
     for (const [page, image] of this.#pending) this.#cache.put(page, image);
     this.#pending.clear();
   }
@@ -171,7 +172,8 @@ export class Mirror implements AsyncDisposable {
     this.#zeroGap(sizePages);
     const zeroed = [...this.#pending.keys()].filter((page) => !own.has(page));
     this.sizePages = sizePages;
-    this.#append(batchId, [...pages, ...zeroed], (page) => (own.has(page) ? image(page) : this.#zeros));
+    const before = (): undefined => undefined;
+    this.#append({ id: batchId, pages: [...pages, ...zeroed], image: (page) => (own.has(page) ? image(page) : this.#zeros), before });
     this.#pending.clear();
     this.#cache.clear();
   }
@@ -186,9 +188,9 @@ export class Mirror implements AsyncDisposable {
       this.#foldError = null;
       throw error;
     }
-    const limit = this.#options.foldBytes ?? 32 * 1024 * 1024;
-    if (this.#active.sizeBytes < limit) return;
-    if (this.#folding !== null && this.#active.sizeBytes > limit * 4) await this.#folding;
+    const limit = this.#foldBytes;
+    if (!this.#active.isFull(limit)) return;
+    if (this.#folding !== null && this.#active.isFull(limit * 4)) await this.#folding;
     if (this.#folding === null) this.#startFold();
   }
 
@@ -199,6 +201,7 @@ export class Mirror implements AsyncDisposable {
     await this.#folding;
     this.#active[Symbol.dispose]();
     this.#sealed?.[Symbol.dispose]();
+    this.#spare?.[Symbol.dispose]();
     closeSync(this.#fd);
   }
 
@@ -207,26 +210,31 @@ export class Mirror implements AsyncDisposable {
     for (let page = this.sizePages + 1; page <= sizePages; page += 1) this.#pending.set(page, this.#zeros);
   }
 
-  #append(id: number, pages: readonly number[], image: (page: number) => Buffer): void {
-    this.#active.append({ id, previousId: this.#lastId, sizePages: this.sizePages, pages, image }, { durable: this.#options.durability === 'fsync' });
-    this.#lastId = id;
+  #append(batch: Pick<RedoBatch, 'id' | 'pages' | 'image' | 'before'>): void {
+    const { sizePages } = this;
+    this.#active.append({ ...batch, previousId: this.#lastId, sizePages }, { durable: this.#options.durability === 'fsync' });
+    this.#lastId = batch.id;
   }
 
   #readPage(page: number, into: Buffer): void {
-    for (const segment of [this.#active, this.#sealed]) {
-      const offset = segment?.offsets.get(page);
-      if (offset !== undefined) {
-        segment!.readPage(offset, into);
-        return;
-      }
-    }
-    const length = readFully(this.#fd, into, this.pageSize, (page - 1) * this.pageSize);
-    if (length < this.pageSize) into.fill(0, length);
+    const segments = this.#sealed === null || this.#active.hasWhole(page) ? [this.#active] : [this.#sealed, this.#active];
+    if (!segments.some((segment) => segment.hasWhole(page))) readFilePage(this.#fd, page, into);
+    for (const segment of segments) segment.readOver(page, into);
+  }
+
+  get #foldBytes(): number {
+    return this.#options.foldBytes ?? 32 * 1024 * 1024;
   }
 
   #createSegment(number: number): RedoSegment {
     const { directory, durability } = this.#options;
-    return RedoSegment.create(join(directory, `redo-${number}`), this.pageSize, { durable: durability === 'fsync' });
+    const path = join(directory, `redo-${number}`);
+    const durable = durability === 'fsync';
+    const spare = this.#spare;
+    if (spare === null) return RedoSegment.create(path, this.pageSize, { durable });
+    const segment = RedoSegment.reuse(spare, path, { durable });
+    this.#spare = null;
+    return segment;
   }
 
   #startFold(): void {
@@ -251,8 +259,9 @@ export class Mirror implements AsyncDisposable {
   async #fold(segment: RedoSegment): Promise<void> {
     const image = Buffer.allocUnsafe(this.pageSize);
     let slice = 0;
-    for (const [page, offset] of inPageOrder(segment.offsets)) {
-      segment.readPage(offset, image);
+    for (const page of [...segment.pages].sort((one, other) => one - other)) {
+      if (!segment.hasWhole(page)) readFilePage(this.#fd, page, image);
+      segment.readOver(page, image);
       writeFully(this.#fd, image, (page - 1) * this.pageSize);
       slice += 1;
       if (slice % FOLD_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -260,7 +269,8 @@ export class Mirror implements AsyncDisposable {
     await syncDataAside(this.#fd);
     writeFolded(this.#options.directory, segment.lastId, segment.sizePages, this.pageSize);
     this.#sealed = null;
-    segment.remove();
+    if (segment.sizeBytes <= MAX_SPARE * this.#foldBytes) this.#spare = segment;
+    else segment.remove();
   }
 }
 
@@ -269,7 +279,11 @@ const closed = <T>(fd: number, result: T): T => {
   return result;
 };
 
-const inPageOrder = (offsets: ReadonlyMap<number, number>): [number, number][] => [...offsets].sort((a, b) => a[0] - b[0]);
+/** Page `page` of the page file into a buffer of one page; zeros past its end. */
+const readFilePage = (fd: number, page: number, into: Buffer): void => {
+  const length = readFully(fd, into, into.length, (page - 1) * into.length);
+  if (length < into.length) into.fill(0, length);
+};
 
 interface Folded {
   readonly batchId: number;
@@ -312,8 +326,9 @@ const replay = (options: MirrorOptions, fd: number, folded: Folded, batchId: num
         segment.accept(entry);
         if (entry.id <= reached) continue;
         if (entry.previousId !== reached) return { invalid: `its redo log has a hole behind batch ${reached}` };
-        entry.pages.forEach((page, index) => {
-          segment.readPage(entry.imagesOffset + index * pageSize, image);
+        segment.replay(entry, (page, over) => {
+          readFilePage(fd, page, image);
+          over(image);
           writeFully(fd, image, (page - 1) * pageSize);
         });
         reached = entry.id;

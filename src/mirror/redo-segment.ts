@@ -1,23 +1,33 @@
 /**
- * Redo segments of the mirror: batches of page images that are not yet folded into the page file. Numbers little-endian.
+ * Redo segments of the mirror: batches of pages that are not yet folded into the page file. Numbers little-endian.
  *
- *     batch   0 magic 'WRDO'   4 page size u32   8 batch id u64   16 id of the batch before u64
- *             24 pages u32     28 database size in pages u32
- *             32 page numbers, u32 each | the images | crc32 of all before u32 | end mark 'DONE'
+ *     batch   0 magic 'WRD1'   4 page size u32   8 batch id u64   16 id of the batch before u64
+ *             24 pieces u32    28 database size in pages u32      32 bytes of all pieces u64
+ *             40 the pieces | crc32 of the pieces, then of the header u32 | end mark 'DONE'
+ *     piece   0 page u32   4 length u32   8 bytes: the whole image if they are as long as a page, else a delta (page-delta.ts)
+ *
+ * A page's image is the one that the page file has, or the last whole one here, with all later deltas over it, in order. Random updates write a
+ * fortieth of whole images in this way; the log's cost was a third of all of capture's before.
  *
  * A batch that is cut off or fails its checksum is the end of the segment, not an error: it was never in the log.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { createFile, readFully, removeFile, syncData, syncDirectory, writeFully } from '../support/file.ts';
+import { createFile, readFully, removeFile, renameFile, syncData, syncDirectory, writeFully } from '../support/file.ts';
+import { applyPageDelta, encodePageDelta } from './page-delta.ts';
 
-const MAGIC = 0x4f445257;
+const MAGIC = 0x31445257;
 const END = 0x454e4f44;
-const HEADER_BYTES = 32;
+const HEADER_BYTES = 40;
+const PIECE_HEADER_BYTES = 8;
 const TRAILER_BYTES = 8;
-/** Batches are written and checked in pieces of about this size. */
-const PIECE_BYTES = 1024 * 1024;
+/** Batches are written and checked in portions of about this size. */
+const PORTION_BYTES = 1024 * 1024;
+/** So many deltas of a page at most stand behind one another: more make it slow to read. */
+const MAX_DELTAS = 16;
+/** What is known of the pieces is kept in memory: a segment is full as well when it has one for so many bytes of its allowed length. */
+const BYTES_A_PIECE = 1024;
 
 export interface RedoBatch {
   readonly id: number;
@@ -26,6 +36,8 @@ export interface RedoBatch {
   readonly pages: readonly number[];
   /** Gives a page's image; valid until the next call. */
   readonly image: (page: number) => Buffer;
+  /** The page as all batches before have it; undefined where it is not at hand. */
+  readonly before: (page: number) => Buffer | undefined;
 }
 
 /** A batch as found in a segment. */
@@ -33,23 +45,30 @@ export interface RedoEntry {
   readonly id: number;
   readonly previousId: number;
   readonly sizePages: number;
-  readonly pages: readonly number[];
-  /** Offset of the first image; the others follow in the order of `pages`. */
-  readonly imagesOffset: number;
+  readonly count: number;
+  readonly piecesOffset: number;
   readonly endOffset: number;
 }
 
+/** Where a piece's bytes stand. */
+interface Piece {
+  readonly page: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
 export class RedoSegment implements Disposable {
-  readonly path: string;
+  path: string;
   readonly pageSize: number;
-  /** Offset of the last image of each page in it. */
-  readonly offsets = new Map<number, number>();
   sizeBytes = 0;
   /** Of the last batch in it. */
   lastId = 0;
   sizePages = 0;
+  /** Of each page: the last whole image (if any) and the deltas behind it, oldest first. */
+  readonly #pieces = new Map<number, Piece[]>();
+  #pieceCount = 0;
   readonly #fd: number;
-  /** Reused for small batches; grows to one piece. */
+  /** Reused for small batches; grows to one portion. */
   #scratch = Buffer.allocUnsafe(64 * 1024);
 
   private constructor(path: string, pageSize: number, fd: number) {
@@ -70,9 +89,31 @@ export class RedoSegment implements Disposable {
     }
   }
 
+  /**
+   * A segment that is folded, as a new one in the same file. (Writing over what is there takes a fifth of the time of a growing file.) The batches
+   * that stand behind the new ones have been folded: their ids say so to whoever replays.
+   */
+  static reuse(folded: RedoSegment, path: string, options: { durable: boolean }): RedoSegment {
+    renameFile(folded.path, path);
+    // Should the next step fail, the next try finds it here.
+    folded.path = path;
+    if (options.durable) syncDirectory(dirname(path));
+    return new RedoSegment(path, folded.pageSize, folded.#fd);
+  }
+
   /** An existing segment, to be read with `next`. */
   static open(path: string, pageSize: number): RedoSegment {
     return new RedoSegment(path, pageSize, openSync(path, 'r+'));
+  }
+
+  /** The pages that it has something of. */
+  get pages(): Iterable<number> {
+    return this.#pieces.keys();
+  }
+
+  /** True when it should be folded: `limitBytes` long, or with many pieces. */
+  isFull(limitBytes: number): boolean {
+    return this.sizeBytes >= limitBytes || this.#pieceCount >= limitBytes / BYTES_A_PIECE;
   }
 
   /**
@@ -80,43 +121,59 @@ export class RedoSegment implements Disposable {
    * be: it is written to the same place again (a failed sync may have dropped what it should have written).
    */
   append(batch: RedoBatch, options: { durable: boolean }): void {
-    const { pageSize } = this;
-    const headBytes = HEADER_BYTES + batch.pages.length * 4;
-    const total = headBytes + batch.pages.length * pageSize + TRAILER_BYTES;
     const start = this.sizeBytes;
-    const pieceBytes = Math.max(headBytes, Math.min(total, PIECE_BYTES)) + pageSize + TRAILER_BYTES;
-    if (this.#scratch.length < pieceBytes) this.#scratch = Buffer.allocUnsafe(pieceBytes);
-    const piece = this.#scratch;
-    piece.writeUInt32LE(MAGIC, 0);
-    piece.writeUInt32LE(pageSize, 4);
-    piece.writeBigUInt64LE(BigInt(batch.id), 8);
-    piece.writeBigUInt64LE(BigInt(batch.previousId), 16);
-    piece.writeUInt32LE(batch.pages.length, 24);
-    piece.writeUInt32LE(batch.sizePages, 28);
-    batch.pages.forEach((page, index) => piece.writeUInt32LE(page, HEADER_BYTES + index * 4));
-    let filled = headBytes;
+    const pieces: Piece[] = [];
+    let portion = this.#room(HEADER_BYTES + this.#pieceBytes);
+    // Where in the file the portion begins, how much of it is filled, and the checksum of the portions before.
     let at = start;
+    let filled = HEADER_BYTES;
     let sum = 0;
     for (const page of batch.pages) {
-      if (filled + pageSize + TRAILER_BYTES > piece.length) {
-        sum = crc32(piece.subarray(0, filled), sum);
-        writeFully(this.#fd, piece.subarray(0, filled), at);
-        at += filled;
-        filled = 0;
+      if (filled + this.#pieceBytes + TRAILER_BYTES > portion.length) {
+        if (portion.length < PORTION_BYTES) portion = this.#room(2 * portion.length);
+        else {
+          const first = at === start ? HEADER_BYTES : 0;
+          sum = crc32(portion.subarray(first, filled), sum);
+          writeFully(this.#fd, portion.subarray(first, filled), at + first);
+          at += filled;
+          filled = 0;
+        }
       }
-      batch.image(page).copy(piece, filled, 0, pageSize);
-      filled += pageSize;
+      const length = this.#encode(batch, page, portion, filled + PIECE_HEADER_BYTES);
+      portion.writeUInt32LE(page, filled);
+      portion.writeUInt32LE(length, filled + 4);
+      filled += PIECE_HEADER_BYTES;
+      pieces.push({ page, offset: at + filled, length });
+      filled += length;
     }
-    sum = crc32(piece.subarray(0, filled), sum);
-    piece.writeUInt32LE(sum, filled);
-    piece.writeUInt32LE(END, filled + 4);
-    writeFully(this.#fd, piece.subarray(0, filled + TRAILER_BYTES), at);
+    const isWhole = at === start;
+    const first = isWhole ? HEADER_BYTES : 0;
+    sum = crc32(portion.subarray(first, filled), sum);
+    const header = isWhole ? portion : Buffer.alloc(HEADER_BYTES);
+    header.writeUInt32LE(MAGIC, 0);
+    header.writeUInt32LE(this.pageSize, 4);
+    header.writeBigUInt64LE(BigInt(batch.id), 8);
+    header.writeBigUInt64LE(BigInt(batch.previousId), 16);
+    header.writeUInt32LE(pieces.length, 24);
+    header.writeUInt32LE(batch.sizePages, 28);
+    header.writeBigUInt64LE(BigInt(at + filled - start - HEADER_BYTES), 32);
+    portion.writeUInt32LE(crc32(header.subarray(0, HEADER_BYTES), sum), filled);
+    portion.writeUInt32LE(END, filled + 4);
+    writeFully(this.#fd, portion.subarray(0, filled + TRAILER_BYTES), at);
+    if (!isWhole) writeFully(this.#fd, header, start);
     if (options.durable) syncData(this.#fd);
-    this.#take({ ...batch, imagesOffset: start + headBytes, endOffset: start + total });
+    for (const piece of pieces) this.#add(piece);
+    this.#moveTo({ ...batch, endOffset: at + filled + TRAILER_BYTES });
   }
 
-  readPage(offset: number, into: Buffer): void {
-    if (readFully(this.#fd, into, this.pageSize, offset) !== this.pageSize) throw new Error(`${this.path} ends inside a page image`);
+  /** Whether it has all of the page, so that `readOver` needs nothing below. */
+  hasWhole(page: number): boolean {
+    return this.#pieces.get(page)?.[0]?.length === this.pageSize;
+  }
+
+  /** Brings the page, as it is without this segment, to where this segment leaves it. */
+  readOver(page: number, image: Buffer): void {
+    for (const piece of this.#pieces.get(page) ?? []) this.#readPiece(piece, image);
   }
 
   /** Takes the next batch of a segment that was opened again; null at its end (also a torn one). */
@@ -124,9 +181,21 @@ export class RedoSegment implements Disposable {
     return this.#parse(this.sizeBytes);
   }
 
-  /** Accepts what `next` gave: its images count from now on. */
+  /** Passes over what `next` gave. */
   accept(entry: RedoEntry): void {
-    this.#take(entry);
+    this.#moveTo(entry);
+  }
+
+  /** Calls `visit` with each page of an entry, in order, and with what brings the page's image to this batch. */
+  replay(entry: RedoEntry, visit: (page: number, over: (image: Buffer) => void) => void): void {
+    const head = Buffer.allocUnsafe(PIECE_HEADER_BYTES);
+    let offset = entry.piecesOffset;
+    for (let index = 0; index < entry.count; index += 1) {
+      this.#readExactly(head, offset);
+      const piece = { page: head.readUInt32LE(0), length: head.readUInt32LE(4), offset: offset + PIECE_HEADER_BYTES };
+      visit(piece.page, (image) => this.#readPiece(piece, image));
+      offset = piece.offset + piece.length;
+    }
   }
 
   /** Closes and deletes the file. */
@@ -139,41 +208,82 @@ export class RedoSegment implements Disposable {
     closeSync(this.#fd);
   }
 
-  #take(entry: Pick<RedoEntry, 'id' | 'sizePages' | 'pages' | 'imagesOffset' | 'endOffset'>): void {
-    for (let index = 0; index < entry.pages.length; index += 1) {
-      this.offsets.set(entry.pages[index]!, entry.imagesOffset + index * this.pageSize);
+  get #pieceBytes(): number {
+    return PIECE_HEADER_BYTES + this.pageSize + TRAILER_BYTES;
+  }
+
+  /** The scratch buffer with room for so much at least; what stood in it stays. */
+  #room(bytes: number): Buffer {
+    if (this.#scratch.length < bytes) {
+      const larger = Buffer.allocUnsafe(bytes);
+      this.#scratch.copy(larger);
+      this.#scratch = larger;
     }
-    this.sizeBytes = entry.endOffset;
-    this.lastId = entry.id;
-    this.sizePages = entry.sizePages;
+    return this.#scratch;
+  }
+
+  /** Writes the bytes of a piece; gives their number. */
+  #encode(batch: RedoBatch, page: number, into: Buffer, start: number): number {
+    const { pageSize } = this;
+    const image = batch.image(page);
+    const before = (this.#pieces.get(page)?.length ?? 0) > MAX_DELTAS ? undefined : batch.before(page);
+    if (before !== undefined) {
+      const end = encodePageDelta(before, image, { into, start, limit: pageSize >> 1, pageSize });
+      if (end !== -1) return end - start;
+    }
+    return image.copy(into, start, 0, pageSize);
+  }
+
+  #readPiece({ offset, length }: Piece, image: Buffer): void {
+    if (length === this.pageSize) {
+      this.#readExactly(image, offset);
+      return;
+    }
+    const delta = Buffer.allocUnsafe(length);
+    this.#readExactly(delta, offset);
+    applyPageDelta(delta, image);
+  }
+
+  #readExactly(into: Buffer, offset: number): void {
+    if (readFully(this.#fd, into, into.length, offset) !== into.length) throw new Error(`${this.path} ends inside a batch`);
+  }
+
+  #add(piece: Piece): void {
+    this.#pieceCount += 1;
+    const before = this.#pieces.get(piece.page);
+    if (before === undefined || piece.length === this.pageSize) this.#pieces.set(piece.page, [piece]);
+    else before.push(piece);
+  }
+
+  #moveTo({ id, sizePages, endOffset }: Pick<RedoEntry, 'id' | 'sizePages' | 'endOffset'>): void {
+    this.sizeBytes = endOffset;
+    this.lastId = id;
+    this.sizePages = sizePages;
   }
 
   #parse(start: number): RedoEntry | null {
     const head = Buffer.allocUnsafe(HEADER_BYTES);
     if (readFully(this.#fd, head, HEADER_BYTES, start) !== HEADER_BYTES) return null;
     if (head.readUInt32LE(0) !== MAGIC || head.readUInt32LE(4) !== this.pageSize) return null;
-    const count = head.readUInt32LE(24);
-    const imagesOffset = start + HEADER_BYTES + count * 4;
-    const trailerOffset = imagesOffset + count * this.pageSize;
+    const piecesOffset = start + HEADER_BYTES;
+    const trailerOffset = piecesOffset + Number(head.readBigUInt64LE(32));
     if (trailerOffset + TRAILER_BYTES > fstatSync(this.#fd).size) return null;
-    const numbers = Buffer.allocUnsafe(count * 4);
-    readFully(this.#fd, numbers, numbers.length, start + HEADER_BYTES);
-    let sum = crc32(numbers, crc32(head));
-    const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, Math.max(1, trailerOffset - imagesOffset)));
-    for (let at = imagesOffset; at < trailerOffset;) {
-      const length = readFully(this.#fd, piece, Math.min(piece.length, trailerOffset - at), at);
-      sum = crc32(piece.subarray(0, length), sum);
+    let sum = 0;
+    const portion = Buffer.allocUnsafe(Math.min(PORTION_BYTES, Math.max(1, trailerOffset - piecesOffset)));
+    for (let at = piecesOffset; at < trailerOffset;) {
+      const length = readFully(this.#fd, portion, Math.min(portion.length, trailerOffset - at), at);
+      sum = crc32(portion.subarray(0, length), sum);
       at += length;
     }
     const trailer = Buffer.allocUnsafe(TRAILER_BYTES);
     readFully(this.#fd, trailer, TRAILER_BYTES, trailerOffset);
-    if (trailer.readUInt32LE(0) !== sum || trailer.readUInt32LE(4) !== END) return null;
+    if (trailer.readUInt32LE(0) !== crc32(head, sum) || trailer.readUInt32LE(4) !== END) return null;
     return {
       id: Number(head.readBigUInt64LE(8)),
       previousId: Number(head.readBigUInt64LE(16)),
       sizePages: head.readUInt32LE(28),
-      pages: Array.from({ length: count }, (_, index) => numbers.readUInt32LE(index * 4)),
-      imagesOffset,
+      count: head.readUInt32LE(24),
+      piecesOffset,
       endOffset: trailerOffset + TRAILER_BYTES,
     };
   }

@@ -43,6 +43,11 @@ export const removeFile = (path: string): void => {
   unlinkSync(path);
 };
 
+export const renameFile = (from: string, to: string): void => {
+  fileSeam.before({ kind: 'rename', path: to });
+  renameSync(from, to);
+};
+
 /** Returns when what was written stands on the disk. */
 export const syncData = (fd: number): void => {
   fileSeam.before({ kind: 'sync' });
@@ -78,7 +83,6 @@ export const replaceFile = (path: string, bytes: Uint8Array, options: { durable:
   } finally {
     closeSync(fd);
   }
-  fileSeam.before({ kind: 'rename', path });
-  renameSync(temporary, path);
+  renameFile(temporary, path);
   if (options.durable) syncDirectory(dirname(path));
 };

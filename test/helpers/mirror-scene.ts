@@ -9,9 +9,10 @@ import { Random } from './random.ts';
 export const PAGE_SIZE = 512;
 export const FIRST_PAGES = 20;
 
-/** What page `page` holds after batch `batch` wrote it. */
+/** What page `page` holds after batch `batch` wrote it: of three batches one gives it other bytes all over, the others a few here and there. */
 export const imageOf = (batch: number, page: number): Buffer => {
-  const image = Buffer.alloc(PAGE_SIZE, (batch * 31 + page) & 0xff);
+  const image = Buffer.alloc(PAGE_SIZE, batch % 3 === 0 ? (batch * 31 + page) & 0xff : page & 0xff);
+  image.fill(batch & 0xff, 16 + ((batch * 37) % 400), 16 + ((batch * 37) % 400) + (batch % 40));
   image.writeUInt32LE(batch, 0);
   image.writeUInt32LE(page, 4);
   return image;

@@ -1,5 +1,5 @@
 /** When everything that is committed in the hive has reached the log, and everything in the log the sinks. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { WalIndexReader } from '../../src/hive/wal-index-reader.ts';
 import { LogReader } from '../../src/log/log-reader.ts';
@@ -37,14 +37,19 @@ export const logHead = (stateDir: string): number | null => {
   }
 };
 
-/** The log stands at the last commit that the wal-index tells of (or the WAL is empty, so that nothing waits in it). */
+/** The log stands at the last commit that the wal-index tells of; or the WAL is empty, and so is the spool, to which the keeper may have moved what it held. */
 export const isCaptured = ({ hive, stateDir }: Place): boolean => {
   const header = walIndex(hive);
-  if (header === null) return true;
   if (header === 'torn') return false;
+  if (header === null || header.mxFrame === 0) return !isSpooled(stateDir);
   using reader = LogReader.open(join(stateDir, 'log.db'));
   const position = reader.info().state?.position;
-  return header.mxFrame === 0 || (position?.frame === header.mxFrame && position.salt1 === header.salt1 && position.salt2 === header.salt2);
+  return position?.frame === header.mxFrame && position.salt1 === header.salt1 && position.salt2 === header.salt2;
+};
+
+const isSpooled = (stateDir: string): boolean => {
+  const spool = join(stateDir, 'spool');
+  return existsSync(spool) && readdirSync(spool).some((name) => name.endsWith('.frames'));
 };
 
 /** Null: there is no WAL. */

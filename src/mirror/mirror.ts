@@ -161,20 +161,23 @@ export class Mirror implements AsyncDisposable {
   commit(batchId: number): void {
     // What the cache holds of these pages is what the batches before have left: `page` reads no pending page into it.
     const before = (page: number): Buffer | undefined => this.#cache.get(page);
-    this.#append({ id: batchId, pages: [...this.#pending.keys()], image: (page) => this.#pending.get(page)!, before });
+    this.#append({
+      id: batchId,
+      sizePages: this.sizePages,
+      pages: [...this.#pending.keys()],
+      image: (page) => this.#pending.get(page)!,
+      before,
+    });
     for (const [page, image] of this.#pending) this.#cache.put(page, image);
     this.#pending.clear();
   }
 
-  /** Takes and appends one transaction that is too large to be staged. */
+  /** Takes and appends one transaction that is too large to be staged; nothing is. After a throw the mirror is as before. */
   commitLarge(batchId: number, pages: readonly number[], image: (page: number) => Buffer, sizePages: number): void {
-    const own = new Set(pages);
-    this.#zeroGap(sizePages);
-    const zeroed = [...this.#pending.keys()].filter((page) => !own.has(page));
+    const zeroed = new Set(pagesBetween(this.sizePages, sizePages, pages));
+    const imageOf = (page: number): Buffer => (zeroed.has(page) ? this.#zeros : image(page));
+    this.#append({ id: batchId, sizePages, pages: [...pages, ...zeroed], image: imageOf, before: () => undefined });
     this.sizePages = sizePages;
-    const before = (): undefined => undefined;
-    this.#append({ id: batchId, pages: [...pages, ...zeroed], image: (page) => (own.has(page) ? image(page) : this.#zeros), before });
-    this.#pending.clear();
     this.#cache.clear();
   }
 
@@ -210,9 +213,8 @@ export class Mirror implements AsyncDisposable {
     for (let page = this.sizePages + 1; page <= sizePages; page += 1) this.#pending.set(page, this.#zeros);
   }
 
-  #append(batch: Pick<RedoBatch, 'id' | 'pages' | 'image' | 'before'>): void {
-    const { sizePages } = this;
-    this.#active.append({ ...batch, previousId: this.#lastId, sizePages }, { durable: this.#options.durability === 'fsync' });
+  #append(batch: Omit<RedoBatch, 'previousId'>): void {
+    this.#active.append({ ...batch, previousId: this.#lastId }, { durable: this.#options.durability === 'fsync' });
     this.#lastId = batch.id;
   }
 
@@ -273,6 +275,15 @@ export class Mirror implements AsyncDisposable {
     else segment.remove();
   }
 }
+
+/** Pages behind `from`, up to `to`, that are not among `written`. A byte for each: of a large transaction there may be a million. */
+const pagesBetween = (from: number, to: number, written: readonly number[]): number[] => {
+  const isWritten = new Uint8Array(Math.max(0, to - from));
+  for (const page of written) if (page > from) isWritten[page - from - 1] = 1;
+  const pages: number[] = [];
+  for (let index = isWritten.indexOf(0); index !== -1; index = isWritten.indexOf(0, index + 1)) pages.push(from + index + 1);
+  return pages;
+};
 
 const closed = <T>(fd: number, result: T): T => {
   closeSync(fd);

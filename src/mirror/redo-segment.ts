@@ -52,7 +52,6 @@ export interface RedoEntry {
 
 /** Where a piece's bytes stand. */
 interface Piece {
-  readonly page: number;
   readonly offset: number;
   readonly length: number;
 }
@@ -64,8 +63,11 @@ export class RedoSegment implements Disposable {
   /** Of the last batch in it. */
   lastId = 0;
   sizePages = 0;
-  /** Of each page: the last whole image (if any) and the deltas behind it, oldest first. */
-  readonly #pieces = new Map<number, Piece[]>();
+  /**
+   * Of each page: the last whole image (if any) and the deltas behind it, oldest first. A number: the offset of a whole image, and nothing behind
+   * it; a transaction of 1 GB is 250,000 of these.
+   */
+  readonly #pieces = new Map<number, number | Piece[]>();
   #pieceCount = 0;
   readonly #fd: number;
   /** Reused for small batches; grows to one portion. */
@@ -122,7 +124,7 @@ export class RedoSegment implements Disposable {
    */
   append(batch: RedoBatch, options: { durable: boolean }): void {
     const start = this.sizeBytes;
-    const pieces: Piece[] = [];
+    const places = { offsets: [] as number[], lengths: [] as number[] };
     let portion = this.#room(HEADER_BYTES + this.#pieceBytes);
     // Where in the file the portion begins, how much of it is filled, and the checksum of the portions before.
     let at = start;
@@ -143,7 +145,8 @@ export class RedoSegment implements Disposable {
       portion.writeUInt32LE(page, filled);
       portion.writeUInt32LE(length, filled + 4);
       filled += PIECE_HEADER_BYTES;
-      pieces.push({ page, offset: at + filled, length });
+      places.offsets.push(at + filled);
+      places.lengths.push(length);
       filled += length;
     }
     const isWhole = at === start;
@@ -154,7 +157,7 @@ export class RedoSegment implements Disposable {
     header.writeUInt32LE(this.pageSize, 4);
     header.writeBigUInt64LE(BigInt(batch.id), 8);
     header.writeBigUInt64LE(BigInt(batch.previousId), 16);
-    header.writeUInt32LE(pieces.length, 24);
+    header.writeUInt32LE(batch.pages.length, 24);
     header.writeUInt32LE(batch.sizePages, 28);
     header.writeBigUInt64LE(BigInt(at + filled - start - HEADER_BYTES), 32);
     portion.writeUInt32LE(crc32(header.subarray(0, HEADER_BYTES), sum), filled);
@@ -162,18 +165,21 @@ export class RedoSegment implements Disposable {
     writeFully(this.#fd, portion.subarray(0, filled + TRAILER_BYTES), at);
     if (!isWhole) writeFully(this.#fd, header, start);
     if (options.durable) syncData(this.#fd);
-    for (const piece of pieces) this.#add(piece);
+    batch.pages.forEach((page, index) => this.#add(page, places.offsets[index]!, places.lengths[index]!));
     this.#moveTo({ ...batch, endOffset: at + filled + TRAILER_BYTES });
   }
 
   /** Whether it has all of the page, so that `readOver` needs nothing below. */
   hasWhole(page: number): boolean {
-    return this.#pieces.get(page)?.[0]?.length === this.pageSize;
+    const pieces = this.#pieces.get(page);
+    return typeof pieces === 'number' || pieces?.[0]?.length === this.pageSize;
   }
 
   /** Brings the page, as it is without this segment, to where this segment leaves it. */
   readOver(page: number, image: Buffer): void {
-    for (const piece of this.#pieces.get(page) ?? []) this.#readPiece(piece, image);
+    const pieces = this.#pieces.get(page) ?? [];
+    if (typeof pieces === 'number') this.#readExactly(image, pieces);
+    else for (const piece of pieces) this.#readPiece(piece, image);
   }
 
   /** Takes the next batch of a segment that was opened again; null at its end (also a torn one). */
@@ -192,8 +198,8 @@ export class RedoSegment implements Disposable {
     let offset = entry.piecesOffset;
     for (let index = 0; index < entry.count; index += 1) {
       this.#readExactly(head, offset);
-      const piece = { page: head.readUInt32LE(0), length: head.readUInt32LE(4), offset: offset + PIECE_HEADER_BYTES };
-      visit(piece.page, (image) => this.#readPiece(piece, image));
+      const piece = { length: head.readUInt32LE(4), offset: offset + PIECE_HEADER_BYTES };
+      visit(head.readUInt32LE(0), (image) => this.#readPiece(piece, image));
       offset = piece.offset + piece.length;
     }
   }
@@ -226,7 +232,8 @@ export class RedoSegment implements Disposable {
   #encode(batch: RedoBatch, page: number, into: Buffer, start: number): number {
     const { pageSize } = this;
     const image = batch.image(page);
-    const before = (this.#pieces.get(page)?.length ?? 0) > MAX_DELTAS ? undefined : batch.before(page);
+    const pieces = this.#pieces.get(page);
+    const before = typeof pieces === 'object' && pieces.length > MAX_DELTAS ? undefined : batch.before(page);
     if (before !== undefined) {
       const end = encodePageDelta(before, image, { into, start, limit: pageSize >> 1, pageSize });
       if (end !== -1) return end - start;
@@ -248,11 +255,21 @@ export class RedoSegment implements Disposable {
     if (readFully(this.#fd, into, into.length, offset) !== into.length) throw new Error(`${this.path} ends inside a batch`);
   }
 
-  #add(piece: Piece): void {
+  #add(page: number, offset: number, length: number): void {
     this.#pieceCount += 1;
-    const before = this.#pieces.get(piece.page);
-    if (before === undefined || piece.length === this.pageSize) this.#pieces.set(piece.page, [piece]);
-    else before.push(piece);
+    const before = this.#pieces.get(page);
+    if (length === this.pageSize) this.#pieces.set(page, offset);
+    else if (typeof before === 'object') before.push({ offset, length });
+    else
+      this.#pieces.set(
+        page,
+        before === undefined
+          ? [{ offset, length }]
+          : [
+              { offset: before, length: this.pageSize },
+              { offset, length },
+            ],
+      );
   }
 
   #moveTo({ id, sizePages, endOffset }: Pick<RedoEntry, 'id' | 'sizePages' | 'endOffset'>): void {

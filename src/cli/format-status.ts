@@ -1,7 +1,7 @@
 /** The status for people. */
 import type { KeeperStats } from '../keeper/protocol.ts';
 import { differencesOf } from '../pipeline/audit.ts';
-import type { SinkStatus } from '../pipeline/sink-status.ts';
+import type { SinkOutage, SinkStatus } from '../pipeline/sink-status.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
 import type { SinkStatusNow, Status } from './status.ts';
 
@@ -59,8 +59,8 @@ const silentKeeper = ({ paused, keeperRuns, keeperError, running }: Status): str
 const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
   if (sinks.length === 0) return ['no sinks yet'];
   const rows = [
-    ['SINK', 'STATE', 'CHECKPOINT', 'BEHIND', 'LAST ERROR'],
-    ...sinks.map((sink) => [sink.name, stateText(sink, running), checkpointText(sink), lagText(sink), errorText(sink, nowMs)]),
+    ['SINK', 'STATE', 'CHECKPOINT', 'BEHIND'],
+    ...sinks.map((sink) => [sink.name, stateText(sink, running), checkpointText(sink), lagText(sink)]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return [
@@ -70,9 +70,37 @@ const sinkLines = ({ sinks, running }: Status, nowMs: number): string[] => {
         .join('  ')
         .trimEnd(),
     ),
+    ...sinks.flatMap((sink) => outageLines(sink, { running, nowMs })),
     ...sinks.flatMap((sink) => noteLines(sink, nowMs)),
   ];
 };
+
+/** Since when a sink does not go on and what is done about it; why, in the form of all errors; the hint. */
+const outageLines = (sink: SinkStatus, now: { readonly running: boolean; readonly nowMs: number }): string[] => {
+  const { name, error } = sink;
+  return error === null ? [] : ['', `${name}: ${outageText(sink, error, now)}`, `  ${error.message} [${error.code}]`, `  ${error.hint}`];
+};
+
+const outageText = (
+  { state, retryAtMs }: SinkStatus,
+  { sinceMs, tries }: SinkOutage,
+  { running, nowMs }: { running: boolean; nowMs: number },
+): string => {
+  const since = `since ${new Date(sinceMs).toISOString().slice(0, 19)}Z (${formatDuration(Math.max(0, nowMs - sinceMs))})`;
+  const tried = `tried ${tries === 1 ? 'once' : `${tries} times`}`;
+  if (state === 'stopped') return `stopped ${since}; tried again when the daemon is started again`;
+  if (!running) return `down ${since}; tried again when the daemon runs`;
+  switch (state) {
+    case 'retrying':
+      return `down ${since}, ${tried}, the next time ${timeUntil(retryAtMs ?? nowMs, nowMs)}`;
+    case 'opening':
+      return `down ${since}, ${tried}, and now again`;
+    default:
+      return `was down ${since}, ${tried}; open again, nothing applied yet`;
+  }
+};
+
+const timeUntil = (atMs: number, nowMs: number): string => (atMs <= nowMs ? 'now' : `in ${formatDuration(atMs - nowMs)}`);
 
 /** What needs a look, a line each. */
 const noteLines = ({ name, deadLetters, verification }: SinkStatusNow, nowMs: number): string[] => {
@@ -113,9 +141,6 @@ const lagText = ({ lag }: SinkStatus): string => {
   if (lag === null) return 'unknown';
   return lag.changes === 0 ? '0' : `${lag.changes} changes, ${lag.seconds.toFixed(1)} s`;
 };
-
-const errorText = ({ error }: SinkStatus, nowMs: number): string =>
-  error === null ? '-' : `${error.message} [${error.code}], ${secondsAgo(error.atMs, nowMs)}`;
 
 const timeAgo = (atMs: number, nowMs: number): string => `${formatDuration(Math.max(0, nowMs - atMs))} ago`;
 

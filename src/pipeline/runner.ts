@@ -21,7 +21,7 @@ import { type MappingOptions, TableMapping } from './mapping.ts';
 import type { RowSource } from './row-source.ts';
 import type { Sink } from './sink.ts';
 import { type BatchOptions, SinkSession, type StopSignals } from './sink-session.ts';
-import { type SinkState, sinkLag, type SinkStatus } from './sink-status.ts';
+import { type SinkError, type SinkOutage, type SinkState, sinkLag, type SinkStatus } from './sink-status.ts';
 import type { SinkStore } from './sink-store.ts';
 import { SinkTasks } from './sink-tasks.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -200,7 +200,7 @@ export class SinkRunner {
     const { logger } = this.#options;
     const { code, message, hint, retryable } = error;
     this.#failures += 1;
-    const told = { code, message, hint, atMs: this.#clock.now() };
+    const told = this.#outage({ code, message, hint, atMs: this.#clock.now() });
     const ended = AbortSignal.any([stop.finish, this.#resumed.signal]);
     if (!retryable) {
       logger.error({ code, hint, err: error }, 'the sink stopped');
@@ -215,9 +215,21 @@ export class SinkRunner {
     await this.#clock.sleep(delayMs, ended);
   }
 
+  #outage(error: SinkError): SinkOutage {
+    const before = this.status.error;
+    return { ...error, sinceMs: before?.sinceMs ?? error.atMs, tries: (before?.tries ?? 0) + 1 };
+  }
+
   #opened(checkpoint: Checkpoint, cursor: FillCursor | null): void {
     this.#rate = new FillRate();
-    this.#status.update({ state: stateOf(cursor), checkpoint, fill: this.#rate.of(cursor, this.#clock.now()) });
+    // With nothing to apply there is no other sign that it is well again.
+    const idle = cursor === null && this.#lag(checkpoint)?.changes === 0;
+    this.#status.update({
+      state: stateOf(cursor),
+      checkpoint,
+      fill: this.#rate.of(cursor, this.#clock.now()),
+      ...(idle ? { error: null } : {}),
+    });
   }
 
   #applied(progress: { checkpoint: Checkpoint; fill: FillCursor | null; changes: number; transactions: number }): void {

@@ -18,6 +18,21 @@ export interface SinkLag {
   readonly seconds: number;
 }
 
+export interface SinkError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+  readonly atMs: number;
+}
+
+/** The last error of a sink that does not go on, and how long that has been so: also over restarts of the daemon, whatever the errors before it were. */
+export interface SinkOutage extends SinkError {
+  /** The first of the errors, since the sink last applied something or had nothing left to apply. */
+  readonly sinceMs: number;
+  /** How often it was tried since, each time with an error. */
+  readonly tries: number;
+}
+
 export interface SinkStatus {
   readonly name: string;
   readonly state: SinkState;
@@ -39,8 +54,8 @@ export interface SinkStatus {
     /** For the rest of the table; null: too early to tell. */
     readonly secondsLeft: number | null;
   } | null;
-  /** The last error, also when the sink went on since. */
-  readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string; readonly atMs: number } | null;
+  /** What the sink has not got over yet; null: nothing. */
+  readonly error: SinkOutage | null;
   /** When a retrying sink tries again. */
   readonly retryAtMs: number | null;
   readonly updatedAtMs: number;

@@ -4,7 +4,7 @@ import Database from 'better-sqlite3';
 import { stateError } from '../log/state-errors.ts';
 import { type ErrorCode, WaggleError } from '../support/errors.ts';
 import type { AuditResult } from './audit.ts';
-import type { SinkStatus } from './sink-status.ts';
+import type { SinkError, SinkStatus } from './sink-status.ts';
 
 const FORMAT = 1;
 
@@ -19,7 +19,7 @@ export type CaptureState = 'running' | 'waiting' | 'failed' | 'stopped';
 
 export interface CaptureStatus {
   readonly state: CaptureState;
-  readonly error: SinkStatus['error'];
+  readonly error: SinkError | null;
   readonly updatedAtMs: number;
 }
 

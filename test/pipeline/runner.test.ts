@@ -155,6 +155,43 @@ describe('errors', () => {
     await stop();
   });
 
+  test('since when and how often it failed outlasts errors of other kinds and a restart, and is forgotten when it is well, also with nothing to apply', async () => {
+    using scene = new RunnerScene();
+    scene.source.seed(new Random(6), 10);
+    const well = scene.start();
+    await scene.caughtUp(well.runner);
+    await well.stop();
+    let failures = 0;
+    scene.sink.fault = (call) => (call === 'open' ? new WaggleError((failures += 1) % 2 === 0 ? 'SINK_BUSY' : 'SINK_UNREACHABLE', 'away') : null);
+    const first = scene.start();
+    await scene.until(first.runner, ({ error }) => error?.tries === 3);
+    const { sinceMs, atMs } = first.runner.status.error!;
+    expect(sinceMs).toBeLessThan(atMs);
+    await first.stop();
+    scene.sink.fault = (call) => (call === 'open' ? new WaggleError('SINK_DENIED', 'no right') : null);
+    const second = scene.start();
+    await scene.until(second.runner, ({ state }) => state === 'stopped');
+    expect(second.runner.status.error).toMatchObject({ code: 'SINK_DENIED', sinceMs, tries: failures + 1 });
+    scene.sink.fault = () => null;
+    second.runner.resume();
+    await scene.until(second.runner, ({ state }) => state === 'streaming');
+    expect(second.runner.status).toMatchObject({ error: null, lag: { changes: 0 } });
+    await second.stop();
+  });
+
+  test('a sink that opens and then fails at the same batch again has been down since the first time', async () => {
+    using scene = new RunnerScene();
+    scene.source.seed(new Random(6), 10);
+    scene.sink.fault = (call) => (call === 'apply' ? new WaggleError('SINK_BUSY', 'locked') : null);
+    const { runner, stop } = scene.start();
+    await scene.until(runner, ({ error }) => error?.tries === 4);
+    expect(runner.status.error!.sinceMs).toBeLessThan(runner.status.error!.atMs);
+    scene.sink.fault = () => null;
+    await scene.caughtUp(runner);
+    expect(runner.status.error).toBeNull();
+    await stop();
+  });
+
   test('an error that does not pass stops the sink; resume tries again', async () => {
     using scene = new RunnerScene();
     const random = new Random(7);

@@ -17,6 +17,7 @@ import type { MappingOptions } from './pipeline/mapping.ts';
 import { SinkRunner, type SinkRunnerOptions } from './pipeline/runner.ts';
 import { checkSharedTables } from './pipeline/shaping/shared-tables.ts';
 import type { Sink } from './pipeline/sink.ts';
+import { statusAtStart } from './pipeline/sink-status.ts';
 import { type CaptureStatus, SinkStore } from './pipeline/sink-store.ts';
 import { HeadNotice } from './stream/head-notice.ts';
 import { WaggleError } from './support/errors.ts';
@@ -64,6 +65,8 @@ export const runDaemon = async (options: DaemonOptions, context: DaemonContext):
   await using stack = new AsyncDisposableStack();
   const store = stack.use(SinkStore.open(join(options.stateDir, 'sinks.db')));
   const letters = stack.use(DeadLetterStore.open(join(options.stateDir, 'dead-letters.db')));
+  // Until capture is ready no sink is opened: it must not be told as the last daemon left it, which may have been killed in the middle of its work.
+  for (const { name } of options.sinks) store.save(statusAtStart(name, store.get(name)));
   if (options.sinks.length === 0) context.logger.warn('no sink is enabled: changes are kept in the log only');
   const captureLog = context.logger.child({ component: 'capture' });
   const told = new CaptureTold(store, captureLog);

@@ -21,7 +21,7 @@ import { type MappingOptions, TableMapping } from './mapping.ts';
 import type { RowSource } from './row-source.ts';
 import type { Sink } from './sink.ts';
 import { type BatchOptions, SinkSession, type StopSignals } from './sink-session.ts';
-import { type SinkError, type SinkOutage, type SinkState, sinkLag, type SinkStatus } from './sink-status.ts';
+import { type SinkError, type SinkOutage, type SinkState, sinkLag, type SinkStatus, statusAtStart } from './sink-status.ts';
 import type { SinkStore } from './sink-store.ts';
 import { SinkTasks } from './sink-tasks.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -78,7 +78,7 @@ export class SinkRunner {
     this.#clock = options.clock ?? systemClock;
     this.#mapping = new TableMapping({ ...options.mapping, hive: options.hive, wants: sink.wants, integers: sink.integers ?? 'number' });
     this.#status = new StatusWriter({
-      initial: initialStatus(name, store.get(name)),
+      initial: statusAtStart(name, store.get(name)),
       save: (status) => store.save(status),
       lag: (status) => this.#lag(status.checkpoint),
       clock: this.#clock,
@@ -279,18 +279,6 @@ export class SinkRunner {
     }
   }
 }
-
-const initialStatus = (name: string, before: SinkStatus | null): SinkStatus => ({
-  name,
-  state: 'opening',
-  checkpoint: before?.checkpoint ?? null,
-  applied: { changes: 0, transactions: 0, batches: 0 },
-  lag: null,
-  fill: null,
-  error: before?.error ?? null,
-  retryAtMs: null,
-  updatedAtMs: before?.updatedAtMs ?? 0,
-});
 
 const stateOf = (cursor: FillCursor | null): SinkState => (cursor === null ? 'streaming' : 'filling');
 

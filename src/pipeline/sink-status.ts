@@ -61,6 +61,19 @@ export interface SinkStatus {
   readonly updatedAtMs: number;
 }
 
+/** Of a sink that was not opened yet by this daemon: where the last one left it. */
+export const statusAtStart = (name: string, before: SinkStatus | null): SinkStatus => ({
+  name,
+  state: 'opening',
+  checkpoint: before?.checkpoint ?? null,
+  applied: { changes: 0, transactions: 0, batches: 0 },
+  lag: null,
+  fill: before?.fill ?? null,
+  error: before?.error ?? null,
+  retryAtMs: null,
+  updatedAtMs: before?.updatedAtMs ?? 0,
+});
+
 /** How far behind the log's head a checkpoint is. Null: the checkpoint is not in this log. */
 export const sinkLag = (reader: LogReader, checkpoint: Checkpoint, nowMs: number): SinkLag | null => {
   if (reader.check(checkpoint) !== 'exact') return null;

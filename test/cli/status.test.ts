@@ -113,6 +113,23 @@ describe('waggle status', () => {
     database.close();
   });
 
+  it('before capture is ready no sink is told as a killed daemon left it', async () => {
+    using directory = temporaryDirectory();
+    const cwd = directory.path;
+    const database = scene(cwd);
+    await using killed = new WaggleProcess(['run'], { cwd });
+    await killed.untilReady();
+    await until('the sink to stream', () => readStatus(cwd).sinks[0]?.state === 'streaming' || undefined);
+    await killed.kill();
+    waggle(['pause'], { cwd });
+    await using daemon = new WaggleProcess(['run'], { cwd });
+    await daemon.line('it is paused', (line) => line.code === 'CAPTURE_PAUSED');
+    expect(readStatus(cwd)).toMatchObject({ running: true, sinks: [{ name: 'changes', state: 'opening' }] });
+    waggle(['resume'], { cwd });
+    await until('the sink to stream again', () => readStatus(cwd).sinks[0]?.state === 'streaming' || undefined);
+    database.close();
+  });
+
   it('reads and goes on with a file of a version that did not tell of capture', () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, 'sinks.db');

@@ -66,11 +66,13 @@ export const untilSettled = async (place: Place, deadlineMs = 60_000): Promise<v
   await until(
     'everything to be captured and applied',
     () => {
+      if (logHead(place.stateDir) === null || !isCaptured(place)) return false;
+      // Read behind it: the head of before would be the checkpoint's, too.
       const head = logHead(place.stateDir);
-      if (head === null || !isCaptured(place)) return false;
-      return place.sinks.every(
-        (name) => sinkStatus(place.stateDir, name)?.checkpoint?.seq === head && sinkStatus(place.stateDir, name)?.fill === null,
-      );
+      return place.sinks.every((name) => {
+        const status = sinkStatus(place.stateDir, name);
+        return status?.checkpoint?.seq === head && status.fill === null && (status.state === 'streaming' || status.state === 'closed');
+      });
     },
     { deadlineMs, everyMs: 100, told: behind },
   );

@@ -179,6 +179,20 @@ describe('errors', () => {
     await second.stop();
   });
 
+  test('before a sink is open again its fill stands as it was', async () => {
+    using scene = new RunnerScene();
+    scene.source.seed(new Random(6), 60);
+    const first = scene.start();
+    scene.sink.fault = (call) => (call === 'apply' && scene.sink.calls.apply > 2 ? new WaggleError('SINK_BUSY', 'locked') : null);
+    await scene.until(first.runner, ({ state }) => state === 'retrying');
+    await first.stop();
+    scene.sink.fault = (call) => (call === 'open' ? new WaggleError('SINK_UNREACHABLE', 'away') : null);
+    const second = scene.start();
+    await scene.until(second.runner, ({ state }) => state === 'retrying');
+    expect(second.runner.status.fill).toMatchObject({ tablesTotal: 3 });
+    await second.stop();
+  });
+
   test('a sink that opens and then fails at the same batch again has been down since the first time', async () => {
     using scene = new RunnerScene();
     scene.source.seed(new Random(6), 10);

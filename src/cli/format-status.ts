@@ -2,6 +2,7 @@
 import type { KeeperStats } from '../keeper/protocol.ts';
 import { differencesOf } from '../pipeline/audit.ts';
 import type { SinkOutage, SinkStatus } from '../pipeline/sink-status.ts';
+import type { SinkTask } from '../pipeline/sink-store.ts';
 import { formatDuration, formatSize } from '../support/units.ts';
 import type { SinkStatusNow, Status } from './status.ts';
 
@@ -103,7 +104,7 @@ const outageText = (
 const timeUntil = (atMs: number, nowMs: number): string => (atMs <= nowMs ? 'now' : `in ${formatDuration(atMs - nowMs)}`);
 
 /** What needs a look, a line each. */
-const noteLines = ({ name, deadLetters, verification }: SinkStatusNow, nowMs: number): string[] => {
+const noteLines = ({ name, deadLetters, verification, error: outage }: SinkStatusNow, nowMs: number): string[] => {
   const notes: string[] = [];
   if (deadLetters !== null) {
     const { letters, sinceMs, reason } = deadLetters;
@@ -111,15 +112,15 @@ const noteLines = ({ name, deadLetters, verification }: SinkStatusNow, nowMs: nu
       `${letters} dead ${letters === 1 ? 'letter' : 'letters'}, the first ${timeAgo(sinceMs, nowMs)}: ${reason} (waggle dead-letters list ${name})`,
     );
   }
-  if (verification !== null) notes.push(verificationText(verification, nowMs));
+  if (verification !== null) notes.push(verificationText(verification, { waits: outage !== null, nowMs }));
   return notes.map((note) => `${name}: ${note}`);
 };
 
-const verificationText = ({ state, result, error, updatedAtMs }: NonNullable<SinkStatusNow['verification']>, nowMs: number): string => {
+const verificationText = ({ state, result, error, updatedAtMs }: SinkTask, { waits, nowMs }: { waits: boolean; nowMs: number }): string => {
   const when = timeAgo(updatedAtMs, nowMs);
   if (state === 'failed') return `could not be verified, ${when}: ${error?.message ?? ''} [${error?.code ?? ''}]`;
   const rows = result?.tables.reduce((sum, table) => sum + table.rows, 0) ?? 0;
-  if (state !== 'done') return `being verified, ${rows} rows so far`;
+  if (state !== 'done') return waits ? 'a verification waits until the sink goes on' : `being verified, ${rows} rows so far`;
   const differences = result === null ? 0 : differencesOf(result);
   return `verified ${when}: ${rows} rows, ${differences === 0 ? 'no difference' : `${differences} differences (waggle verify, waggle resync)`}`;
 };

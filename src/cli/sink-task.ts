@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load-config.ts';
 import { runDaemon } from '../daemon.ts';
 import { type AuditResult, differencesOf, type TableAuditResult } from '../pipeline/audit.ts';
+import type { SinkOutage, SinkStatus } from '../pipeline/sink-status.ts';
 import { SinkStore, type SinkTask } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
 import { makeLogger } from '../support/logger.ts';
@@ -87,17 +88,40 @@ const withOwnDaemon = async (options: TaskOptions, request: Request): Promise<Si
 const POLL_MS = 100;
 
 const finished = async (store: SinkStore, id: number, check: () => void): Promise<SinkTask> => {
+  let told = '';
   for (;;) {
     const task = store.task(id);
     if (task === null) throw new WaggleError('STATE_CORRUPT', 'the task is gone from sinks.db');
     if (task.state === 'done' || task.state === 'failed') return progressDone(task);
     check();
     const status = store.get(task.sink);
-    if (status?.state === 'stopped' && status.error !== null)
-      throw new WaggleError(status.error.code, `the sink ${task.sink} has stopped: ${status.error.message}`, { hint: status.error.hint });
+    if (status?.state === 'stopped' && status.error !== null) throw givenUp(store, task, status.error);
     if (task.result !== null) showProgress(task.result);
+    told = tellWaiting(task, status, told);
     await delay(POLL_MS);
   }
+};
+
+/** A stopped sink does nothing that it is asked for: what nobody waits for any more must not be done days later. */
+const givenUp = (store: SinkStore, task: SinkTask, { code, message, hint }: SinkOutage): WaggleError => {
+  const error = new WaggleError(code, `the ${task.kind} cannot be done, the sink ${task.sink} has stopped: ${message}`, {
+    hint: `${hint} A stopped sink is tried again when the daemon is started again; then repeat this.`,
+  });
+  store.saveTask({ ...task, state: 'failed', error: { code, message: error.message, hint: error.hint }, updatedAtMs: Date.now() });
+  return error;
+};
+
+/** Why nothing is done yet, once for each reason. */
+const tellWaiting = ({ sink, kind }: SinkTask, status: SinkStatus | null, told: string): string => {
+  const reason = status === null ? '' : waitingFor(status);
+  if (reason !== '' && reason !== told) process.stderr.write(`the ${kind} waits: the sink ${sink} ${reason}\n`);
+  return reason === '' ? told : reason;
+};
+
+const waitingFor = ({ state, error }: SinkStatus): string => {
+  if (error !== null && (state === 'retrying' || state === 'opening'))
+    return `does not go on and is tried again and again: ${error.message} [${error.code}] (Ctrl-C ends the waiting)`;
+  return state === 'filling' ? 'is being filled, which comes first (Ctrl-C ends the waiting)' : '';
 };
 
 const showProgress = ({ tables }: AuditResult): void => {

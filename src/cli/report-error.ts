@@ -16,4 +16,9 @@ export const reportError = (error: unknown, { verbose }: { verbose: boolean }): 
   if (verbose) for (let cause = error; cause instanceof Error; cause = cause.cause) process.stderr.write(`${cause.stack ?? cause.message}\n`);
 };
 
+/** What is wrong without being in the way: one line. */
+export const warn = ({ message, code }: WaggleError): void => {
+  process.stderr.write(`waggle: warning: ${oneLine(message)} [${code}]\n`);
+};
+
 const oneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, ' ');

@@ -12,8 +12,9 @@ import { makeLogger } from '../support/logger.ts';
 import { nearestName } from '../support/nearest-name.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
+import { warn } from './report-error.ts';
 import { daemonOptions } from './run.ts';
-import { stateOf, type StateOptions, withStateOptions } from './state-option.ts';
+import { placeOf, type StateOptions, withStateOptions } from './state-option.ts';
 import { stopSignal } from './stop-signal.ts';
 
 interface TaskOptions extends StateOptions {
@@ -39,9 +40,12 @@ const taskCommand = (name: string): Command =>
     .option('--json', 'the result as JSON');
 
 const run = async (kind: SinkTask['kind'], sink: string, tables: string[], options: TaskOptions): Promise<void> => {
-  const state = stateOf(options);
+  const { state, fault } = placeOf(options);
   const request = { sink, kind, tables: tables.length === 0 ? null : tables, slow: false };
-  const task = StateLock.holder(state) === null ? await withOwnDaemon(options, request) : await ofDaemon(state, request);
+  const runs = StateLock.holder(state) !== null;
+  // A daemon of its own needs all of the configuration, and throws the fault.
+  if (runs && fault !== null) warn(fault);
+  const task = runs ? await ofDaemon(state, request) : await withOwnDaemon(options, request);
   if (task.error !== null) throw new WaggleError(task.error.code, task.error.message, { hint: task.error.hint });
   process.stdout.write(options.json === true ? `${JSON.stringify(task.result, null, 2)}\n` : formatTask(task));
   if (kind === 'verify' && task.result !== null && differencesOf(task.result) > 0) process.exitCode = 1;

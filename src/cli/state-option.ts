@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { loadConfig } from '../config/load-config.ts';
+import { loadStatePlace, type StatePlace } from '../config/load-config.ts';
 import { WaggleError } from '../support/errors.ts';
+import { warn } from './report-error.ts';
 
 export interface StateOptions {
   readonly config: string;
@@ -16,8 +17,15 @@ export const withStateOptions = (command: Command): Command =>
     .option('--state <dir>', 'the state directory, instead of that of a configuration')
     .option('--verbose', 'show the trace of an error');
 
-/** Absolute path. Throws CONFIG_…. */
-export const stateOf = ({ state, config }: StateOptions): string => (state === undefined ? loadConfig(config).state : resolve(state));
+export const placeOf = ({ state, config }: StateOptions): StatePlace =>
+  state === undefined ? loadStatePlace(config) : { state: resolve(state), fault: null };
+
+/** Absolute path. What is wrong with the rest of the configuration is told as a warning. Throws CONFIG_…. */
+export const stateOf = (options: StateOptions): string => {
+  const { state, fault } = placeOf(options);
+  if (fault !== null) warn(fault);
+  return state;
+};
 
 /** Throws STATE_MISSING where no daemon has ever begun. */
 export const existingState = (options: StateOptions): string => {

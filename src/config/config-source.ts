@@ -22,8 +22,8 @@ export class ConfigSource {
     this.#lines = lines;
   }
 
-  /** Throws CONFIG_MISSING, CONFIG_INVALID. */
-  static read(path: string, env: NodeJS.ProcessEnv): ConfigSource {
+  /** `only`: substitutions are made in the value of this option alone. Throws CONFIG_MISSING, CONFIG_INVALID. */
+  static read(path: string, env: NodeJS.ProcessEnv, { only }: { readonly only?: string } = {}): ConfigSource {
     const lines = new LineCounter();
     const text = readText(path);
     const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -35,13 +35,16 @@ export class ConfigSource {
       const hint = /[{[,].*\$\{/.test(line) ? { hint: 'Inside { } and [ ] write "${NAME}" with quotes.' } : {};
       throw new WaggleError('CONFIG_INVALID', `${source.#at(fault.pos[0])}: not valid YAML: ${firstLine(fault.message)}`, hint);
     }
-    source.#substitute(env);
+    const within = only === undefined ? document : source.#node([only]);
+    if (within !== null) source.#substitute(env, within);
     return source;
   }
 
-  /** The whole document as plain values. */
-  value(): unknown {
-    return this.#document.toJS();
+  /** The whole document as plain values, or one option of it. */
+  value(option?: string): unknown {
+    const value: unknown = this.#document.toJS();
+    if (option === undefined) return value;
+    return typeof value === 'object' && value !== null ? Reflect.get(value, option) : undefined;
   }
 
   /** An error about the value (or, with `key`, about the name) at this path; where there is none, about what should hold it. */
@@ -56,8 +59,8 @@ export class ConfigSource {
     return node !== null && this.#substituted.has(node);
   }
 
-  #substitute(env: NodeJS.ProcessEnv): void {
-    visit(this.#document, {
+  #substitute(env: NodeJS.ProcessEnv, within: Node | Document): void {
+    visit(within, {
       Scalar: (key, node) => {
         if (key === 'key' || typeof node.value !== 'string' || !node.value.includes('${')) return;
         node.value = node.value.replace(/\$?\$\{([^}]*)\}/g, (match, name: string) => {

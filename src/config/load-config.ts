@@ -1,6 +1,7 @@
 /** From a configuration file to the checked, resolved, frozen `Config`. */
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { CONNECTORS } from '../../connectors/registry.ts';
+import { WaggleError } from '../support/errors.ts';
 import { suggestion } from '../support/nearest-name.ts';
 import type { Config } from './config.ts';
 import { ConfigSource, type ConfigPath } from './config-source.ts';
@@ -17,6 +18,38 @@ export const loadConfig = (file: string, env: NodeJS.ProcessEnv = process.env): 
   const raw = reader.check(configSchema, source.value() ?? {}, []);
   const sinks = Object.entries(raw.sinks).map(([name, sink]) => reader.checkSink(name, sink));
   return resolveConfig(source, raw, sinks);
+};
+
+export interface StatePlace {
+  /** Absolute path of the state directory. */
+  readonly state: string;
+  /** What is wrong with the rest of the configuration. */
+  readonly fault: WaggleError | null;
+}
+
+/**
+ * The state directory alone, for commands that need nothing else: a fault elsewhere must not keep anybody from stopping the daemon or looking at it.
+ * Throws where the place itself cannot be told: CONFIG_MISSING, CONFIG_INVALID.
+ */
+export const loadStatePlace = (file: string, env: NodeJS.ProcessEnv = process.env): StatePlace => {
+  try {
+    return { state: loadConfig(file, env).state, fault: null };
+  } catch (fault) {
+    if (!(fault instanceof WaggleError) || fault.code !== 'CONFIG_INVALID') throw fault;
+    return { state: stateAlone(resolve(file), env, fault), fault };
+  }
+};
+
+/** Throws where the fault is in the state directory's own line, or the file is no YAML. */
+const stateAlone = (path: string, env: NodeJS.ProcessEnv, fault: WaggleError): string => {
+  try {
+    const state = configSchema.shape.state.safeParse(ConfigSource.read(path, env, { only: 'state' }).value('state'));
+    if (!state.success) throw fault;
+    return resolve(dirname(path), state.data);
+  } catch (error) {
+    if (!(error instanceof WaggleError)) throw error;
+    throw new WaggleError(error.code, error.message, { cause: error, hint: `${error.hint} Or name the state directory: --state DIR.` });
+  }
 };
 
 class ConfigReader {

@@ -10,7 +10,7 @@ import { readLogHistory } from '../helpers/log-history.ts';
 import { logHead } from '../helpers/settled.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { until } from '../helpers/until.ts';
-import { waggle } from '../helpers/waggle-command.ts';
+import { expectOneLine, waggle } from '../helpers/waggle-command.ts';
 import { WaggleProcess } from '../helpers/waggle-process.ts';
 
 interface Scene extends Disposable {
@@ -114,6 +114,30 @@ describe('waggle stop', () => {
     expect(existsSync(join(state, 'spool', LOCK_NAME))).toBe(true);
     expect(isHeld(state)).toBe(false);
   });
+
+  it.each([
+    ['a variable that is not set', 'sinks: { changes: { type: postgres, url: "${NOT_SET_AT_ALL}" } }\n', /NOT_SET_AT_ALL is not set/],
+    ['an option that is none', 'sinks: { changes: { type: jsonl, file: changes.jsonl, fil: true } }\n', /sinks\.changes\.fil: unknown option/],
+    ['nothing but the state', '', /hive: is missing/],
+  ])(
+    'works with a fault elsewhere in the configuration, which is a warning, as do status, pause, resume, dead-letters: %s',
+    async (_, sinks, fault) => {
+      using scene = openScene();
+      const { cwd, state } = scene;
+      await using daemon = await new WaggleProcess(['run'], { cwd }).untilReady();
+      writeFileSync(join(cwd, 'waggle.yaml'), `state: .waggle\n${sinks === '' ? '' : 'hive: app.sqlite\n'}${sinks}`);
+      for (const args of [['status'], ['pause'], ['resume'], ['dead-letters', 'list'], ['stop']]) {
+        const { status, stdout, stderr } = waggle(args, { cwd });
+        expect({ status, some: stdout !== '' }).toEqual({ status: 0, some: true });
+        expect(stderr).toMatch(/^waggle: warning: .*waggle\.yaml:\d+:\d+: .*\[CONFIG_INVALID\]\n$/);
+        expect(stderr).toMatch(fault);
+      }
+      expect(await daemon.exited).toEqual({ code: 0, signal: null });
+      expect(isHeld(state)).toBe(true);
+      expectOneLine(waggle(['verify', 'changes'], { cwd }), 'CONFIG_INVALID', 2, fault);
+      expect(waggle(['stop', '--all'], { cwd }).status).toBe(0);
+    },
+  );
 
   it('a daemon whose keeper does not outlive leaves none', async () => {
     using scene = openScene('keeper: { outlive: false }\n');

@@ -51,7 +51,23 @@ describe('the configuration', () => {
   ] as const)('%s: %j', (code, yaml, message) => {
     using directory = temporaryDirectory();
     if (yaml !== null) writeFileSync(join(directory.path, 'waggle.yaml'), yaml);
-    for (const command of ['run', 'status']) expectOneLine(waggle([command], { cwd: directory.path }), code, 2, message);
+    expectOneLine(waggle(['run'], { cwd: directory.path }), code, 2, message);
+  });
+
+  it.each([
+    ['no YAML', 'hive: [', 'CONFIG_INVALID', /waggle\.yaml:1:8: not valid YAML.*\n.*Or name the state directory: --state DIR\.$/m],
+    ['no such file', null, 'CONFIG_MISSING', /there is no .*waggle\.yaml/],
+    [
+      'a state directory that cannot be told',
+      'hive: a.db\nstate: ${NOT_SET_AT_ALL}',
+      'CONFIG_INVALID',
+      /2:8: the environment variable NOT_SET_AT_ALL/,
+    ],
+    ['a state directory that is none', 'hive: a.db\nstate: 7', 'CONFIG_INVALID', /2:8: state: must be a text/],
+  ] as const)('commands that need the state directory alone refuse %s', (_, yaml, code, message) => {
+    using directory = temporaryDirectory();
+    if (yaml !== null) writeFileSync(join(directory.path, 'waggle.yaml'), yaml);
+    for (const command of ['status', 'stop']) expectOneLine(waggle([command], { cwd: directory.path }), code, 2, message);
   });
 
   it('shows the trace only with --verbose', () => {

@@ -1,6 +1,6 @@
 /** The command line: which commands there are, and how an error ends the program. */
 import { Command, CommanderError } from 'commander';
-import { WaggleError } from '../support/errors.ts';
+import { systemErrorCode, WaggleError } from '../support/errors.ts';
 import { VERSION } from '../support/version.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { doctorCommand } from './doctor.ts';
@@ -28,6 +28,7 @@ Exit status: 0 the orderly end (also after Ctrl-C), 1 something failed, 2 a wron
 
 /** Runs one command; sets the exit status, writes at most one error (a line and its hint) on stderr, never throws. */
 export const main = async (argv: readonly string[]): Promise<void> => {
+  ignoreClosedPipes();
   const program = new Command('waggle')
     .description('Change data capture for SQLite: ordered row changes out of the write-ahead log, with nothing inside the application.')
     .version(VERSION, '-V, --version')
@@ -59,6 +60,14 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     reportError(error instanceof CommanderError ? usageError(error) : error, { verbose: argv.includes('--verbose') });
   }
+};
+
+/** A reader that has seen enough (`| head`) is no error: what is still written goes nowhere. */
+const ignoreClosedPipes = (): void => {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error) => {
+      if (systemErrorCode(error) !== 'EPIPE') throw error;
+    });
 };
 
 const usageError = (error: CommanderError): WaggleError =>

@@ -9,6 +9,7 @@ import { Command } from 'commander';
 import { StreamSink } from '../../connectors/jsonl/stream-sink.ts';
 import { hiveName } from '../config/resolve-config.ts';
 import { runDaemon } from '../daemon.ts';
+import { WaggleError } from '../support/errors.ts';
 import { type Logger, makeLogger } from '../support/logger.ts';
 import { prepareStateDirectory, StateLock } from '../support/state-lock.ts';
 import { openHive } from './open-hive.ts';
@@ -92,7 +93,9 @@ const tail = async (file: string, options: TailOptions): Promise<void> => {
         process.stderr.write(`waggle: capturing ${file}${options.state === undefined ? '' : `, position kept in ${options.state}`}; Ctrl-C ends\n`),
     },
   );
-  if (sink.failed.aborted) throw sink.failed.reason;
+  const reason: unknown = sink.failed.reason;
+  // A reader that has seen enough (`| head`) is the orderly end.
+  if (sink.failed.aborted && !(reason instanceof WaggleError && reason.code === 'SINK_CLOSED')) throw reason;
 };
 
 /** What ends the one sink ends the command, which then reports it: it is not logged as well. */

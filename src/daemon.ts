@@ -28,7 +28,7 @@ export interface DaemonSink {
   /** Where it goes, for people; without secrets. */
   readonly target: string;
   readonly sink: Sink;
-  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey' | 'place'>;
   /** Names the place of the sink's tables; null: it keeps none. */
   readonly tablesIn: string | null;
   readonly batch: NonNullable<SinkRunnerOptions['batch']>;

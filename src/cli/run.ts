@@ -55,7 +55,7 @@ export const daemonOptions = async (config: Config, hive: string): Promise<Daemo
 });
 
 const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
-  const { name, type, target, options, filter, tables, maskKey, transform, tablesIn, batch, fill, deadLetters, verifyEveryMs } = config;
+  const { name, type, target, options, filter, tables, maskKey, place, transform, tablesIn, batch, fill, deadLetters, verifyEveryMs } = config;
   const createSink = await CONNECTORS[type]!.load();
   const sink = createSink(options);
   return {
@@ -63,7 +63,7 @@ const daemonSink = async (config: SinkConfig): Promise<DaemonSink> => {
     type,
     target,
     sink: transform === null ? sink : new TransformingSink(sink, transform),
-    mapping: { filters: [filter], tables, maskKey: maskKey === null ? null : new MaskKey(maskKey) },
+    mapping: { filters: [filter], tables, maskKey: maskKey === null ? null : new MaskKey(maskKey), place },
     tablesIn,
     batch,
     fill,

@@ -49,8 +49,12 @@ export class ConfigSource {
 
   /** An error about the value (or, with `key`, about the name) at this path; where there is none, about what should hold it. */
   invalid(path: ConfigPath, message: string, options: { readonly key?: boolean; readonly hint?: string } = {}): WaggleError {
-    const name = path.length === 0 ? '' : `${path.map(String).join('.')}: `;
-    return new WaggleError('CONFIG_INVALID', `${this.#at(this.#offset(path, options.key ?? false))}: ${name}${message}`, options);
+    return new WaggleError('CONFIG_INVALID', `${this.place(path, options)}: ${message}`, options);
+  }
+
+  /** File, line, column and full name of the value (or, with `key`, of the name) at this path; where there is none, of what should hold it. */
+  place(path: ConfigPath, { key = false }: { readonly key?: boolean } = {}): string {
+    return [this.#at(this.#offset(path, key)), ...(path.length === 0 ? [] : [path.map(String).join('.')])].join(': ');
   }
 
   /** True if the value came out of the environment or a file, so that it must not be shown. */

@@ -34,8 +34,10 @@ export interface SinkConfig {
   readonly tables: Readonly<Record<string, TableOptions>>;
   /** A secret: never log it. */
   readonly maskKey: string | null;
-  /** `module`: absolute path. */
-  readonly transform: { readonly module: string; readonly timeoutMs: number } | null;
+  /** `module`: absolute path. `place`: where it is named, for errors. */
+  readonly transform: { readonly place: string; readonly module: string; readonly timeoutMs: number } | null;
+  /** Where an option of the sink stands: file, line, column and full name. `path` begins below the sink's name. */
+  readonly place: (path: readonly string[]) => string;
   /** Names the place whose tables the sink writes; null where its connector keeps none. */
   readonly tablesIn: string | null;
   /** Null: a refused row stops the sink. */

@@ -30,7 +30,7 @@ export const resolveConfig = (source: ConfigSource, raw: RawConfig, sinks: reado
     keeper: { outlive: raw.keeper.outlive, spoolBytes: parseSize(raw.keeper.spool), patienceMs: parseDuration(raw.keeper.patience) },
     deleteAll: raw.capture.delete_all,
     retention: { maxAgeMs: parseDuration(raw.retention.age), maxBytes: parseSize(raw.retention.size), force: raw.retention.force },
-    sinks: sinks.map((sink) => resolveSink(sink, directory)),
+    sinks: sinks.map((sink) => resolveSink(source, sink, directory)),
     log: raw.log,
   };
   checkPaths(source, config, sinks);
@@ -47,7 +47,8 @@ export const hiveName = (hive: string): string => {
   }
 };
 
-const resolveSink = ({ name, type, common, options, connector }: RawSink, directory: string): SinkConfig => {
+const resolveSink = (source: ConfigSource, { name, type, common, options, connector }: RawSink, directory: string): SinkConfig => {
+  const place = (path: readonly string[]): string => source.place(['sinks', name, ...path], { key: true });
   const { include, exclude, ...tables } = common.tables ?? {};
   const absolute = Object.fromEntries(
     Object.entries(options).map(([option, value]: [string, unknown]) => [
@@ -68,7 +69,12 @@ const resolveSink = ({ name, type, common, options, connector }: RawSink, direct
     transform:
       common.transform === undefined
         ? null
-        : { module: resolve(directory, common.transform.module), timeoutMs: parseDuration(common.transform.timeout) },
+        : {
+            place: place(['transform', 'module']),
+            module: resolve(directory, common.transform.module),
+            timeoutMs: parseDuration(common.transform.timeout),
+          },
+    place,
     tablesIn: connector.tablesIn === null ? null : `${type} ${describeTarget(absolute, connector)} ${connector.tablesIn(absolute)}`,
     deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
     verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),

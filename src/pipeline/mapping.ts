@@ -14,7 +14,7 @@ import { WaggleError } from '../support/errors.ts';
 import { suggestion } from '../support/nearest-name.ts';
 import type { MaskKey } from './shaping/mask.ts';
 import { fold, isPattern, matchesName, passesFilter } from './shaping/names.ts';
-import type { NameFilter, TableOptions } from './shaping/options.ts';
+import type { NameFilter, OptionPath, TableOptions } from './shaping/options.ts';
 import { RowFilter } from './shaping/row-filter.ts';
 import { type Cell, type ChangeField, planTable, type TablePlan } from './shaping/table-plan.ts';
 import type { SinkChange, SinkRowChange, SinkTable } from './sink.ts';
@@ -37,12 +37,15 @@ export interface MappingOptions {
   readonly hive?: string;
   /** Key of the mask `hash`. A MaskKey shows only its fingerprint as JSON. */
   readonly maskKey?: MaskKey | string | null;
+  /** What stands before an error about an option of the sink: where it is in the configuration. Default: its name alone. */
+  readonly place?: (path: OptionPath) => string;
 }
 
 export class TableMapping {
   readonly #options: MappingOptions;
   readonly #integers: 'number' | 'bigint';
   readonly #states: boolean;
+  /** By the name of their entry in `tables`. */
   readonly #filters = new Map<string, RowFilter>();
   readonly #plans = new WeakMap<Table, TablePlan | false>();
 
@@ -51,8 +54,8 @@ export class TableMapping {
     this.#options = options;
     this.#integers = options.integers ?? 'number';
     this.#states = options.wants === 'states';
-    for (const { where } of Object.values(options.tables ?? {}))
-      if (where !== undefined && !this.#filters.has(where)) this.#filters.set(where, new RowFilter(where));
+    for (const [entry, { where }] of Object.entries(options.tables ?? {}))
+      if (where !== undefined) this.#filters.set(entry, new RowFilter(where, this.#place(['tables', entry, 'where'])));
   }
 
   /** The sink's table, one object for one object of the hive's; null where the sink does not get it. Throws CONFIG_INVALID. */
@@ -115,9 +118,11 @@ export class TableMapping {
       this.#filterOf(table)?.check(table);
       const other = targets.get(mapped.name);
       if (other !== undefined)
-        throw new WaggleError('CONFIG_INVALID', `the tables ${other} and ${table.name} would both be written to ${mapped.name}`, {
-          hint: 'Give one of them another name with `to`.',
-        });
+        throw new WaggleError(
+          'CONFIG_INVALID',
+          `${this.#placeOf(this.optionsOf(table.name).to === undefined ? other : table.name, ['to'])}: the tables ${other} and ${table.name} would both be written to ${mapped.name}`,
+          { hint: 'Give one of them another name with `to`.' },
+        );
       targets.set(mapped.name, table.name);
     }
   }
@@ -125,16 +130,39 @@ export class TableMapping {
   #checkNames({ tables }: Catalog): void {
     const { filters = [], tables: entries = {} } = this.#options;
     const names = tables.map((table) => table.name);
-    const asked = [...filters.flatMap(({ include = [], exclude = [] }) => [...include, ...exclude]), ...Object.keys(entries)];
-    const unknown = asked.find((name) => !isPattern(name) && !names.some((known) => matchesName(name, known)));
-    if (unknown !== undefined) throw unknownName(`no table ${unknown} is captured`, unknown, names);
-    for (const [name, options] of Object.entries(entries)) {
-      const meant = tables.filter((table) => matchesName(name, table.name));
+    const asked = [
+      ...filters.flatMap(({ include = [], exclude = [] }) => [...named(['include'], include), ...named(['exclude'], exclude)]),
+      ...Object.keys(entries).map((name) => ({ name, path: [name] })),
+    ];
+    const unknown = asked.find(({ name }) => !isPattern(name) && !names.some((known) => matchesName(name, known)));
+    if (unknown !== undefined) throw this.#unknownName(`no table ${unknown.name} is captured`, unknown, names);
+    for (const [entry, options] of Object.entries(entries)) {
+      const meant = tables.filter((table) => matchesName(entry, table.name));
       const known = meant.flatMap((table) => table.columns.map((column) => column.name));
       const added = Object.keys(options.columns?.add ?? {});
-      const missing = columnsNamed(options).find((column) => ![...known, ...added].some((each) => matchesName(column, each)));
-      if (missing !== undefined && meant.length > 0) throw unknownName(`the table ${meant[0]!.name} has no column ${missing}`, missing, known);
+      const missing = columnsNamed(options).find(({ name }) => ![...known, ...added].some((each) => matchesName(name, each)));
+      if (missing === undefined || meant.length === 0) continue;
+      const { name, path } = missing;
+      throw this.#unknownName(`the table ${meant[0]!.name} has no column ${name}`, { name, path: [entry, ...path] }, [...new Set(known)]);
     }
+  }
+
+  #unknownName(message: string, { name, path }: NamedOption, known: readonly string[]): WaggleError {
+    return new WaggleError('CONFIG_INVALID', `${this.#place(['tables', ...path])}: ${message}${suggestion(fold(name), known)}`);
+  }
+
+  #place(path: OptionPath): string {
+    return this.#options.place?.(path) ?? path.join('.');
+  }
+
+  /** Where the configuration says this of the table: as much of the path as stands in an entry that fits its name. */
+  #placeOf(table: string, path: OptionPath): string {
+    const entries = this.#entriesOf(table);
+    for (let length = path.length; length > 0; length -= 1) {
+      const entry = entries.findLast(([, options]) => reaches(options, path.slice(0, length)));
+      if (entry !== undefined) return this.#place(['tables', entry[0], ...path.slice(0, length)]);
+    }
+    return this.#place(['tables', ...entries.slice(-1).map(([name]) => name)]);
   }
 
   #plan(table: Table): TablePlan | false {
@@ -148,21 +176,26 @@ export class TableMapping {
 
   #makePlan(table: Table): TablePlan {
     const { hive = '', maskKey = null } = this.#options;
-    return planTable(table, this.optionsOf(table.name), { integers: this.#integers, hive, maskKey, filter: this.#filterOf(table) });
+    const place = (path: OptionPath): string => this.#placeOf(table.name, path);
+    return planTable(table, this.optionsOf(table.name), { integers: this.#integers, hive, maskKey, filter: this.#filterOf(table), place });
   }
 
   #filterOf(table: Table): RowFilter | null {
-    const { where } = this.optionsOf(table.name);
-    return where === undefined ? null : this.#filters.get(where)!;
+    const entry = this.#entriesOf(table.name).findLast(([, { where }]) => where !== undefined);
+    return entry === undefined ? null : this.#filters.get(entry[0])!;
   }
 
   /** All that the options say of a table, by its name in the hive. */
   optionsOf(name: string): TableOptions {
-    const entries = Object.entries(this.#options.tables ?? {}).filter(([key]) => matchesName(key, name));
-    const ordered = [...entries.filter(([key]) => isPattern(key)), ...entries.filter(([key]) => !isPattern(key))];
     let merged: TableOptions = {};
-    for (const [, entry] of ordered) merged = merge(merged, entry);
+    for (const [, entry] of this.#entriesOf(name)) merged = merge(merged, entry);
     return merged;
+  }
+
+  /** What a later one says wins. */
+  #entriesOf(name: string): [string, TableOptions][] {
+    const entries = Object.entries(this.#options.tables ?? {}).filter(([key]) => matchesName(key, name));
+    return [...entries.filter(([key]) => isPattern(key)), ...entries.filter(([key]) => !isPattern(key))];
   }
 
   #passes(name: string): boolean {
@@ -271,16 +304,29 @@ export class TableMapping {
 
 const merge = (base: TableOptions, entry: TableOptions): TableOptions => ({ ...base, ...entry, columns: { ...base.columns, ...entry.columns } });
 
+interface NamedOption {
+  readonly name: string;
+  /** Below `tables`, or below a table's entry. */
+  readonly path: OptionPath;
+}
+
+const named = (path: OptionPath, names: readonly string[]): NamedOption[] => names.map((name) => ({ name, path }));
+
 /** Columns that must be there: not those of patterns. */
-const columnsNamed = ({ columns = {}, key = [] }: TableOptions): string[] =>
+const columnsNamed = ({ columns = {}, key = [] }: TableOptions): NamedOption[] =>
   [
-    ...(columns.include ?? []),
-    ...(columns.exclude ?? []),
-    ...Object.keys(columns.rename ?? {}),
-    ...Object.keys(columns.types ?? {}),
-    ...Object.keys(columns.mask ?? {}),
-    ...key,
-  ].filter((name) => !isPattern(name));
+    ...named(['columns', 'include'], columns.include ?? []),
+    ...named(['columns', 'exclude'], columns.exclude ?? []),
+    ...(['rename', 'types', 'mask'] as const).flatMap((option) =>
+      Object.keys(columns[option] ?? {}).map((name) => ({ name, path: ['columns', option, name] })),
+    ),
+    ...named(['key'], key),
+  ].filter(({ name }) => !isPattern(name));
+
+const reaches = (options: unknown, [first, ...rest]: OptionPath): boolean => {
+  if (first === undefined) return true;
+  return typeof options === 'object' && options !== null && Object.hasOwn(options, first) && reaches(Reflect.get(options, first), rest);
+};
 
 /** When the change was committed (or the row read): ISO 8601 with microseconds. */
 const timestampOf = ({ transaction, snapshot }: Change): string => {
@@ -313,6 +359,3 @@ const refused = (table: Table, index: number): WaggleError =>
       hint: 'Mend the value in the hive, or take the column out of `types`.',
     },
   );
-
-const unknownName = (message: string, typed: string, known: readonly string[]): WaggleError =>
-  new WaggleError('CONFIG_INVALID', `${message}${suggestion(fold(typed), known)}`);

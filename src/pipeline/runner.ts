@@ -38,7 +38,7 @@ export interface SinkRunnerOptions {
   /** What first fills read; null only with `fill: false`. */
   readonly rows: RowSource | null;
   /** Which tables and columns, under which names. `integers` and `wants` come from the sink, `hive` from above. */
-  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey' | 'place'>;
   /** Default: 5000 rows, 5 ms. */
   readonly batch?: Partial<BatchOptions>;
   /** Start with the rows that exist. Default true. */

@@ -1,20 +1,25 @@
 /** The known name that a mistyped one most likely means. */
 
-/** Null where no name is near: more than a third of the letters would have to change. */
+/** Null where no name is near: more than a third of the letters of the longer one would have to change. */
 export const nearestName = (typed: string, names: readonly string[]): string | null => {
   let best: string | null = null;
-  let bestDistance = Math.max(1, Math.ceil(typed.length / 3)) + 1;
+  let bestDistance = Number.POSITIVE_INFINITY;
   for (const name of names) {
     const distance = editDistance(typed.toLowerCase(), name.toLowerCase());
-    if (distance < bestDistance) [best, bestDistance] = [name, distance];
+    const near = distance <= Math.floor(Math.max(typed.length, name.length) / 3);
+    if (near && distance < bestDistance) [best, bestDistance] = [name, distance];
   }
   return best;
 };
 
+const LISTED = 20;
+
 /** `; did you mean `x`?`, or the list of what there is. For the end of a message. */
 export const suggestion = (typed: string, names: readonly string[]): string => {
   const nearest = nearestName(typed, names);
-  return nearest === null ? ` (known: ${names.join(', ')})` : `; did you mean \`${nearest}\`?`;
+  if (nearest !== null) return `; did you mean \`${nearest}\`?`;
+  const more = names.length > LISTED ? ` and ${names.length - LISTED} more` : '';
+  return ` (known: ${names.slice(0, LISTED).join(', ')}${more})`;
 };
 
 /** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */

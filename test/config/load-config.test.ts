@@ -53,6 +53,17 @@ const failure = (yaml: string, env: NodeJS.ProcessEnv = {}, files: Readonly<Reco
   throw new Error('the configuration was accepted');
 };
 
+describe('the place of an option', () => {
+  it('is file, line, column and full name; of what is not there, of what should hold it', () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, 'waggle.yaml');
+    writeFileSync(path, 'hive: a.db\nsinks:\n  a:\n    type: jsonl\n    file: x\n    tables:\n      t: { to: u,\n           where: "x > 1" }\n');
+    const place = loadConfig(path).sinks[0]!.place;
+    expect(place(['tables', 't', 'where'])).toBe(`${path}:8:12: sinks.a.tables.t.where`);
+    expect(place(['tables', 't', 'columns', 'rename'])).toBe(`${path}:7:10: sinks.a.tables.t.columns.rename`);
+  });
+});
+
 describe('a good configuration', () => {
   it('is resolved: the example of the issue', () => {
     const config = load(EXAMPLE, { DATABASE_URL: URL_WITH_SECRET });

@@ -137,9 +137,22 @@ it('a name that is not there stops its sink, with the nearest one; the others go
     const status = sinkStatus(scene.state, 'wrong');
     return status?.state === 'stopped' ? status : null;
   });
-  expect(stopped.error).toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('no column emial; did you mean `email`?') });
+  expect(stopped.error?.message).toMatch(
+    /waggle\.yaml:\d+:79: sinks\.wrong\.tables\.accounts\.columns\.exclude: the table accounts has no column emial; did you mean `email`\?$/,
+  );
+  expect(stopped.error?.code).toBe('CONFIG_INVALID');
   await until('the other to stream', () => sinkStatus(scene.state, 'copy')?.state === 'streaming');
   await daemon.stop();
+});
+
+it('an expression that is none ends the daemon before it begins, and names sink and line', { timeout: 60_000 }, async () => {
+  await using scene = new DaemonScene({
+    sinks: { copy: '{ type: sqlite, file: copy.sqlite }', wrong: '{ type: jsonl, file: wrong.jsonl, tables: { accounts: { where: "age >" } } }' },
+  });
+  await HiveApplication.run({ dir: scene.app, ops: 20, seed: SEED });
+  const daemon = scene.start();
+  expect(await daemon.exited).toEqual({ code: 2, signal: null });
+  expect(daemon.stderr).toMatch(/waggle: \S+waggle\.yaml:\d+:\d+: sinks\.wrong\.tables\.accounts\.where: `age >`: .* \[CONFIG_INVALID\]\n/);
 });
 
 it('two sinks on one table are refused before any of them begins', { timeout: 60_000 }, async () => {

@@ -89,6 +89,30 @@ describe('what cannot be', () => {
   ])('what is named but not there: %j', (tables, message) => {
     expect(() => new TableMapping({ tables: tables as MappingOptions['tables'] & object }).check(CATALOG)).toThrow(message);
   });
+  test.each([
+    [{ itmes: {} }, 'itmes'],
+    [{ items: { columns: { exclude: ['vlaue'] } } }, 'items/columns/exclude'],
+    [{ items: { columns: { rename: { vlaue: 'v' } } } }, 'items/columns/rename/vlaue'],
+    [{ items: { key: ['vlue'] } }, 'items/key'],
+    [{ 'it*': { where: 'vlaue > 3' } }, 'it*/where'],
+    [{ 'it*': { where: 'value >' }, items: {} }, 'it*/where'],
+    [{ 'it*': { where: 'value + 1' }, 'i*': { where: 'value > 1' }, items: { where: 'value + 2' } }, 'items/where'],
+    [{ 'it*': { history: true }, items: { deleted: 'soft' } }, 'it*/history'],
+    [{ pairs: { columns: { exclude: ['B'] } } }, 'pairs/columns/exclude'],
+    [{ items: { columns: { types: { value: 'json' }, mask: { 'V*': 'redact' } } } }, 'items/columns/mask/V*'],
+    [{ '*': { columns: { mask: { value: 'hash' } } }, items: {} }, '*/columns/mask/value'],
+    [{ items: { columns: { mask: { id: 'redact' } } } }, 'items/columns/mask/id'],
+    [{ items: { columns: { add: { at: '$time' } } } }, 'items/columns/add/at'],
+    [{ items: { columns: { add: { at: '$ts' } }, key: ['at'] } }, 'items/key'],
+    [{ items: { columns: { exclude: ['name'] }, key: ['name'] } }, 'items/key'],
+    [{ items: { columns: { rename: { name: 'Value' } } } }, 'items/columns'],
+    [{ items: { to: 'notes' } }, 'items/to'],
+  ])('the error begins with the place in the configuration: %j', (tables, place) => {
+    const options = { tables: tables as MappingOptions['tables'] & object, place: (path: readonly string[]) => path.join('/') };
+    expect(() => new TableMapping(options).check(CATALOG)).toThrow(
+      expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(new RegExp(`^tables/${place.replaceAll('*', '\\*')}: `)) }),
+    );
+  });
   test('a table that a filter names and that is not there', () => {
     expect(() => new TableMapping({ filters: [{ exclude: ['note'] }] }).check(CATALOG)).toThrow('no table note is captured; did you mean `notes`?');
     new TableMapping({ filters: [{ exclude: ['nothing_*'] }], tables: { 'x*': { columns: { exclude: ['y'] } } } }).check(CATALOG);

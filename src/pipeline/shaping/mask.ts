@@ -1,7 +1,6 @@
 /** Values that a target gets instead of the real ones. NULL stays NULL, so that it can be told from a value. */
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import type { Value } from '../../change/table.ts';
-import { WaggleError } from '../../support/errors.ts';
 import type { Mask } from './options.ts';
 
 export const REDACTED = '[redacted]';
@@ -19,14 +18,11 @@ export class MaskKey {
   }
 }
 
-/** `key`: for `hash`. Throws CONFIG_INVALID without one. The same value gives the same hash in every column, so that they can still be joined. */
+/** `key`: for `hash`, which needs one. The same value gives the same hash in every column, so that they can still be joined. */
 export const maskFunction = (mask: Mask, key: MaskKey | string | null): ((value: Value) => Value) => {
   if (mask === 'redact') return (value) => (value === null ? null : REDACTED);
   if (mask !== 'hash') return (value) => truncated(value, mask.truncate);
-  if (key === null)
-    throw new WaggleError('CONFIG_INVALID', 'a column is masked with `hash`, but the sink has no `mask_key`', {
-      hint: 'Set `mask_key: ${WAGGLE_MASK_KEY}` beside `tables`, with a long random text in that environment variable.',
-    });
+  if (key === null) throw new TypeError('the mask `hash` needs a key');
   const { secret } = typeof key === 'string' ? new MaskKey(key) : key;
   return (value) => (value === null ? null : createHmac('sha256', secret).update(bytesOf(value)).digest('hex'));
 };

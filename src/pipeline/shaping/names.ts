@@ -19,7 +19,10 @@ export const passesFilter = ({ include, exclude }: NameFilter, name: string): bo
   (include === undefined || include.some((pattern) => matchesName(pattern, name))) && !(exclude ?? []).some((pattern) => matchesName(pattern, name));
 
 /** The entry of a name: that of the full name, else that of the first pattern that fits. */
-export const entryFor = <T>(entries: Readonly<Record<string, T>> | undefined, name: string): T | undefined => {
-  const all = Object.entries(entries ?? {});
-  return (all.find(([key]) => fold(key) === fold(name)) ?? all.find(([key]) => matchesName(key, name)))?.[1];
+export const entryFor = <T>(entries: Readonly<Record<string, T>> | undefined, name: string): T | undefined => entries?.[keyFor(entries, name)];
+
+/** The key of a name's entry; where it has none, the name. */
+export const keyFor = (entries: Readonly<Record<string, unknown>> | undefined, name: string): string => {
+  const keys = Object.keys(entries ?? {});
+  return keys.find((key) => fold(key) === fold(name)) ?? keys.find((key) => matchesName(key, name)) ?? name;
 };

@@ -1,5 +1,8 @@
 /** What a configuration says about the form in which a sink gets its tables. Names are those of the hive unless it says otherwise. */
 
+/** Names of options from the sink's own down: `['tables', 'accounts', 'where']`. */
+export type OptionPath = readonly string[];
+
 /** Which tables or columns; both left out: all. `exclude` wins. `*` stands for any characters. */
 export interface NameFilter {
   readonly include?: readonly string[] | undefined;

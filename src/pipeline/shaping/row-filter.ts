@@ -16,18 +16,20 @@ const IDENTIFIER = /^[A-Za-z_]\w*$/;
 
 export class RowFilter {
   readonly #expression: string;
+  readonly #place: string;
   readonly #evaluate: ParseResult;
   /** Columns that the expression may name. */
   readonly #names: ReadonlySet<string>;
   readonly #wholeRow: boolean;
 
-  /** Throws CONFIG_INVALID where the expression is none. */
-  constructor(expression: string) {
+  /** `place`: of the expression in the configuration, for errors. Throws CONFIG_INVALID where the expression is none. */
+  constructor(expression: string, place: string) {
     this.#expression = expression;
+    this.#place = place;
     try {
       this.#evaluate = new Environment({ unlistedVariablesAreDyn: true, homogeneousAggregateLiterals: false }).parse(expression);
     } catch (error) {
-      throw invalid(expression, summaryOf(error));
+      throw this.#invalid(summaryOf(error));
     }
     const names = namesIn(this.#evaluate.ast);
     this.#names = new Set([...names.variables, ...names.members]);
@@ -46,9 +48,9 @@ export class RowFilter {
     const { valid, type, error } = environment.check(this.#expression);
     if (!valid) {
       const unknown = /Unknown variable: (\w+)/.exec(error?.message ?? '')?.[1];
-      throw unknown === undefined ? invalid(this.#expression, summaryOf(error)) : this.#unknown(table, unknown);
+      throw unknown === undefined ? this.#invalid(summaryOf(error), table) : this.#unknown(table, unknown);
     }
-    if (type !== 'bool' && type !== 'dyn') throw invalid(this.#expression, `it is not a condition, but of type ${type}`);
+    if (type !== 'bool' && type !== 'dyn') throw this.#invalid(`it is not a condition, but of type ${type}`, table);
   }
 
   /** Throws SINK_ROW_REFUSED. */
@@ -77,7 +79,12 @@ export class RowFilter {
 
   #unknown(table: Table, name: string): WaggleError {
     const columns = table.columns.map((column) => column.name);
-    return invalid(this.#expression, `the table ${table.name} has no column ${name}${suggestion(name, columns)}`);
+    return this.#invalid(`the table ${table.name} has no column ${name}${suggestion(name, columns)}`);
+  }
+
+  #invalid(reason: string, table?: Table): WaggleError {
+    const of = table === undefined ? '' : ` (table ${table.name})`;
+    return new WaggleError('CONFIG_INVALID', `${this.#place}: \`${this.#expression}\`: ${reason}${of}`);
   }
 
   #refused(table: Table, what: string): WaggleError {
@@ -110,5 +117,3 @@ const summaryOf = (error: unknown): string => {
   const text = error instanceof Error && 'summary' in error && typeof error.summary === 'string' ? error.summary : String(error);
   return text.split('\n')[0] ?? text;
 };
-
-const invalid = (expression: string, reason: string): WaggleError => new WaggleError('CONFIG_INVALID', `\`where: ${expression}\`: ${reason}`);

@@ -8,7 +8,7 @@ export interface TableWriter {
   readonly name: string;
   /** Names the place of its tables; null: it keeps none. */
   readonly tablesIn: string | null;
-  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey'>;
+  readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey' | 'place'>;
 }
 
 /** Throws CONFIG_INVALID where two sinks would write the same table of one place. */

@@ -7,8 +7,8 @@ import { suggestion } from '../../support/nearest-name.ts';
 import type { SinkColumn, SinkTable } from '../sink.ts';
 import { convert, TYPES } from './convert.ts';
 import { maskFunction, type MaskKey } from './mask.ts';
-import { entryFor, fold, passesFilter } from './names.ts';
-import type { AddedValue, Mask, TableOptions, TypeOverride } from './options.ts';
+import { entryFor, fold, keyFor, passesFilter } from './names.ts';
+import type { AddedValue, Mask, OptionPath, TableOptions, TypeOverride } from './options.ts';
 import type { RowFilter } from './row-filter.ts';
 
 /** Where a value of the sink's table comes from. */
@@ -41,6 +41,8 @@ export interface PlanContext {
   readonly hive: string;
   readonly maskKey: MaskKey | string | null;
   readonly filter: RowFilter | null;
+  /** Where the configuration says this of the table, for errors. */
+  readonly place: (path: OptionPath) => string;
 }
 
 /** NULL in every row that the hive has. */
@@ -91,7 +93,10 @@ class PlanBuilder {
     this.#options = options;
     this.#context = context;
     if (options.history === true && (options.deleted === 'soft' || options.key !== undefined))
-      throw this.#invalid('`history` has a key of its own and keeps deletes as rows: it goes neither with `key` nor with `deleted: soft`');
+      throw this.#invalid(
+        ['history'],
+        '`history` has a key of its own and keeps deletes as rows: it goes neither with `key` nor with `deleted: soft`',
+      );
     if (options.history === true) for (const [name, what] of HISTORY) this.#add(changeColumn(name, what), { from: 'change', what });
     source.columns.forEach((column, index) => this.#addColumn(column, index));
     for (const [name, value] of Object.entries(options.columns?.add ?? {})) this.#addValue(name, value);
@@ -126,6 +131,7 @@ class PlanBuilder {
     if (!passesFilter(columns ?? {}, column.name)) {
       if (this.#source.key.includes(index) && this.#options.key === undefined)
         throw this.#invalid(
+          ['columns', columns?.include === undefined ? 'exclude' : 'include'],
           `the column ${column.name} belongs to the key and cannot be left out`,
           'Choose other columns with `key`, or mask it with `hash`.',
         );
@@ -133,9 +139,10 @@ class PlanBuilder {
     }
     const type = entryFor(columns?.types, column.name);
     const mask = entryFor(columns?.mask, column.name);
-    if (type !== undefined && mask !== undefined) throw this.#invalid(`the column ${column.name} has both a type and a mask`);
+    if (type !== undefined && mask !== undefined)
+      throw this.#invalid(this.#maskPath(column.name), `the column ${column.name} has both a type and a mask`);
     this.#places.set(index, this.columns.length);
-    this.#add(this.#sinkColumn(column, { index, type, mask }), { from: 'column', index, shape: this.#shape(type, mask) });
+    this.#add(this.#sinkColumn(column, { index, type, mask }), { from: 'column', index, shape: this.#shape(column.name, type, mask) });
   }
 
   #sinkColumn(column: Column, { index, type, mask }: { index: number; type: TypeOverride | undefined; mask: Mask | undefined }): SinkColumn {
@@ -155,8 +162,14 @@ class PlanBuilder {
     return { ...plain, ...TYPES[type], alwaysInteger: false, defaultValue: convert(type, plain.defaultValue, integers) ?? null };
   }
 
-  #shape(type: TypeOverride | undefined, mask: Mask | undefined): Shape | null {
+  #shape(column: string, type: TypeOverride | undefined, mask: Mask | undefined): Shape | null {
     const { integers, maskKey } = this.#context;
+    if (mask === 'hash' && maskKey === null)
+      throw this.#invalid(
+        this.#maskPath(column),
+        `the column ${column} is masked with \`hash\`, but the sink has no \`mask_key\``,
+        'Set `mask_key: ${WAGGLE_MASK_KEY}` beside `tables`, with a long random text in that environment variable.',
+      );
     if (mask !== undefined) return maskFunction(mask, maskKey);
     return type === undefined ? null : (value) => convert(type, value, integers);
   }
@@ -179,6 +192,7 @@ class PlanBuilder {
         if (what === 'hive') return constant({ type: 'TEXT', affinity: 'TEXT' }, hive);
         if (!isChangeField(what))
           throw this.#invalid(
+            ['columns', 'add', name],
             `\`${name}: ${value}\`${suggestion(value, ['$seq', '$txid', '$ts', '$op', '$hive'])}`,
             'A text that begins with `$` is written `$$…`.',
           );
@@ -204,8 +218,12 @@ class PlanBuilder {
       const name = cell.from === 'column' ? this.#source.columns[cell.index]!.name : this.columns[place]!.name;
       const mask = cell.from === 'column' ? entryFor(masks, name) : undefined;
       if (mask !== undefined && mask !== 'hash')
-        throw this.#invalid(`the column ${name} belongs to the key: masked with anything but \`hash\` it would tell rows no more`);
-      if (cell.from === 'change' || cell.from === 'deletion') throw this.#invalid(`the key column ${name} would be another with each change`);
+        throw this.#invalid(
+          this.#maskPath(name),
+          `the column ${name} belongs to the key: masked with anything but \`hash\` it would tell rows no more`,
+        );
+      if (cell.from === 'change' || cell.from === 'deletion')
+        throw this.#invalid(['key'], `the key column ${name} would be another with each change`);
     }
     return places;
   }
@@ -217,18 +235,27 @@ class PlanBuilder {
       return added === -1 ? [] : [added];
     }
     const place = this.#places.get(index);
-    if (place === undefined) throw this.#invalid(`the key column ${name} is left out`);
+    if (place === undefined) throw this.#invalid(['key'], `the key column ${name} is left out`);
     return [place];
   }
 
   #checkNames(): void {
     const names = this.columns.map((column) => fold(column.name));
     const twice = this.columns.find((_, index) => names.indexOf(names[index]!) !== index);
-    if (twice !== undefined) throw new WaggleError('CONFIG_INVALID', `two columns of ${this.#source.name} would both be named ${twice.name}`);
+    if (twice !== undefined)
+      throw new WaggleError(
+        'CONFIG_INVALID',
+        `${this.#context.place(['columns'])}: two columns of ${this.#source.name} would both be named ${twice.name}`,
+      );
   }
 
-  #invalid(message: string, hint?: string): WaggleError {
-    return new WaggleError('CONFIG_INVALID', `the table ${this.#source.name}: ${message}`, hint === undefined ? {} : { hint });
+  #maskPath(column: string): OptionPath {
+    return ['columns', 'mask', keyFor(this.#options.columns?.mask, column)];
+  }
+
+  #invalid(path: OptionPath, message: string, hint?: string): WaggleError {
+    const text = `${this.#context.place(path)}: the table ${this.#source.name}: ${message}`;
+    return new WaggleError('CONFIG_INVALID', text, hint === undefined ? {} : { hint });
   }
 }
 

@@ -16,6 +16,8 @@ export type Answer =
   | { readonly kind: 'none' };
 
 export interface ThreadOptions {
+  /** Stands before an error about the module. */
+  readonly place: string;
   readonly module: string;
   readonly timeoutMs: number;
 }
@@ -38,7 +40,7 @@ export class TransformThread {
   }
 
   /** Throws CONFIG_INVALID where the module cannot be loaded or has no function. */
-  static async start({ module, timeoutMs }: ThreadOptions): Promise<TransformThread> {
+  static async start({ place, module, timeoutMs }: ThreadOptions): Promise<TransformThread> {
     const progress = new Int32Array(new SharedArrayBuffer(4));
     const worker = new Worker(WORKER, {
       workerData: { module, progress },
@@ -53,7 +55,7 @@ export class TransformThread {
     if (first !== null && 'ready' in first) return thread;
     await worker.terminate();
     const reason = first === null ? 'it does not get ready' : 'failed' in first ? first.failed : 'it says something else';
-    throw new WaggleError('CONFIG_INVALID', `the transform module ${module}: ${reason}`, {
+    throw new WaggleError('CONFIG_INVALID', `${place}: the transform module ${module}: ${reason}`, {
       hint: 'It must be a module with `export default (row, { table, op }) => …`.',
     });
   }

@@ -25,6 +25,8 @@ import { convert } from './convert.ts';
 import { type Answer, type Question, TransformThread } from './transform-thread.ts';
 
 export interface TransformOptions {
+  /** Where the configuration names it, for errors. */
+  readonly place: string;
   /** Absolute path. */
   readonly module: string;
   /** For one row. */

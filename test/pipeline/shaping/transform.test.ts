@@ -42,7 +42,7 @@ describe('a transform module', () => {
     const module = join(directory.path, `transform-${(count += 1)}.ts`);
     writeFileSync(module, code);
     const target = new Keeping(options.wants ?? 'states', options.integers ?? 'number');
-    sink = new TransformingSink(target, { module, timeoutMs: options.timeoutMs ?? 5000 });
+    sink = new TransformingSink(target, { place: 'transform.module', module, timeoutMs: options.timeoutMs ?? 5000 });
     await sink.open(contextOf('t'));
     return { target, apply: (...parts: SinkChange[][]) => sink!.apply(batchOf(parts, checkpointAt(1))) };
   };
@@ -134,7 +134,10 @@ describe('a transform module', () => {
   ])('with %s is a wrong configuration', async (_, code) => {
     const module = join(directory.path, `broken-${(count += 1)}.ts`);
     if (code !== null) writeFileSync(module, code);
-    sink = new TransformingSink(new Keeping('states', 'number'), { module, timeoutMs: 1000 });
-    await expect(sink.open(contextOf('t'))).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining(module) });
+    sink = new TransformingSink(new Keeping('states', 'number'), { place: 'waggle.yaml:7:5: sinks.a.transform.module', module, timeoutMs: 1000 });
+    await expect(sink.open(contextOf('t'))).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining(`waggle.yaml:7:5: sinks.a.transform.module: the transform module ${module}: `),
+    });
   });
 });

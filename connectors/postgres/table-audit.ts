@@ -62,7 +62,8 @@ export class TableAudit {
     if (this.#found.size === 0) return { missing: [...rows.keys()], changed: [] };
     const columns = this.#table.columns.map((column) => this.#column(column.name));
     const { sent, odd, literals } = this.#encode(rows, columns);
-    const result = { missing: [] as number[], changed: [...odd] };
+    const there = await this.#there(odd.map((index) => rows[index]!));
+    const result = { missing: odd.filter((_, place) => !there.has(place)), changed: odd.filter((_, place) => there.has(place)) };
     if (sent.length === 0) return result;
     for (const row of await this.#target.session.query(this.#compareSql(columns), literals)) {
       const index = sent[Number(row['i']) - 1]!;
@@ -70,6 +71,22 @@ export class TableAudit {
       else result.changed.push(index);
     }
     return result;
+  }
+
+  /** Of which of these rows the key is there; indexes. */
+  async #there(rows: readonly (readonly Value[])[]): Promise<Set<number>> {
+    const columns = this.#keyColumns();
+    const keys = rows.map((row) => this.#table.key.map((index) => row[index]!));
+    const { sent, literals } = this.#encode(keys, columns);
+    if (sent.length === 0) return new Set();
+    const passed = columns.map((column, place) => `$${place + 1}::${parameterType(column)}`);
+    const match = columns.map((column, place) => `t.${column.quoted} = ${parameter(column, place)}`);
+    const found = await this.#target.session.query(
+      `SELECT k.i::text AS i FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
+        `JOIN ${this.#quoted} t ON ${match.join(' AND ')}`,
+      literals,
+    );
+    return new Set(found.map((row) => sent[Number(row['i']) - 1]!));
   }
 
   async count(): Promise<number> {
@@ -117,16 +134,13 @@ export class TableAudit {
 
   #compareSql(columns: readonly AuditColumn[]): string {
     const keys = new Set(this.#table.key);
-    const passed = columns.map((column, place) => `$${place + 1}::${column.kind === 'other' ? 'text[]' : `${column.type}[]`}`);
-    // A modifier changes what is stored: 1.255 in numeric(10,2) is 1.26.
-    const value = (column: AuditColumn, place: number): string =>
-      column.kind === 'other' || column.fullType !== column.type ? `k.c${place}::${column.fullType}` : `k.c${place}`;
+    const passed = columns.map((column, place) => `$${place + 1}::${parameterType(column)}`);
     const differs = columns.flatMap((column, place) => {
       if (keys.has(place) || this.#table.columns[place]!.volatile === true) return [];
       const cast = WITHOUT_EQUALITY.has(column.type) ? '::text' : '';
-      return [`t.${column.quoted}${cast} IS DISTINCT FROM ${value(column, place)}${cast}`];
+      return [`t.${column.quoted}${cast} IS DISTINCT FROM ${parameter(column, place)}${cast}`];
     });
-    const match = this.#table.key.map((place) => `t.${columns[place]!.quoted} = ${value(columns[place]!, place)}`);
+    const match = this.#table.key.map((place) => `t.${columns[place]!.quoted} = ${parameter(columns[place]!, place)}`);
     const absent = `t.${columns[this.#table.key[0]!]!.quoted} IS NULL`;
     return (
       `SELECT k.i::text AS i, (${absent})::text AS missing FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
@@ -152,6 +166,12 @@ export class TableAudit {
     });
   }
 }
+
+const parameterType = ({ kind, type }: AuditColumn): string => (kind === 'other' ? 'text[]' : `${type}[]`);
+
+/** A modifier changes what is stored: 1.255 in numeric(10,2) is 1.26. */
+const parameter = ({ kind, type, fullType }: AuditColumn, place: number): string =>
+  kind === 'other' || fullType !== type ? `k.c${place}::${fullType}` : `k.c${place}`;
 
 /** Text of such a column is the text that the hive wrote, but for the case of a UUID's letters. */
 const comesBack = ({ kind, type, fullType }: AuditColumn): boolean =>

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { type DeadLetter, DeadLetterStore } from '../pipeline/dead-letter-store.ts';
 import type { RowChange } from '../change/change.ts';
+import { keyNeedsRowid } from '../change/key.ts';
 import type { Row } from '../change/row.ts';
 import type { Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -116,7 +117,15 @@ const keyText = ({ table, before, after }: RowChange): string => {
   const row = (after ?? before)!;
   if (table.key.length === 0) return `rowid ${row.rowid}`;
   const values = row.values();
-  return table.key.map((index) => JSON.stringify(plain(values[index] ?? null))).join(', ');
+  const key = table.key.map((index) => values[index] ?? null);
+  const text = key.map((value) => JSON.stringify(plain(value))).join(', ');
+  const told =
+    table.withoutRowid !== undefined ||
+    !keyNeedsRowid(
+      table.key.map((index) => table.columns[index]!),
+      key,
+    );
+  return told ? text : `${text} (rowid ${row.rowid})`;
 };
 
 const shown = ({ id, sink, table, op, seq, change, error, changes, firstAtMs, lastAtMs, retry: asked }: DeadLetter): object => ({

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load-config.ts';
 import { runDaemon } from '../daemon.ts';
-import { type AuditResult, differencesOf, type TableAuditResult } from '../pipeline/audit.ts';
+import { type AuditDifference, type AuditResult, differencesOf, type TableAuditResult } from '../pipeline/audit.ts';
 import type { SinkOutage, SinkStatus } from '../pipeline/sink-status.ts';
 import { SinkStore, type SinkTask } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -147,14 +147,23 @@ const formatTask = (task: SinkTask): string => {
   const { result, kind } = task;
   if (result === null) return `all rows were given to the sink ${task.sink} again\n`;
   const width = Math.max(5, ...result.tables.map(({ table }) => table.length));
-  const lines = result.tables.map((table) => `${table.table.padEnd(width)}  ${String(table.rows).padStart(9)} rows  ${countsText(table)}`);
-  const first = result.first.map(({ kind: what, table, key }) => `  ${what.padEnd(7)}  ${table}  ${keyText(key)}`);
+  const lines = result.tables.map((table) => `${table.table.padEnd(width)}  ${tableText(table)}`);
+  const first = result.first.map((difference) => `  ${difference.kind.padEnd(7)}  ${difference.table}  ${keyText(difference)}`);
   const differences = differencesOf(result);
   const more = differences > first.length ? [`  … and ${differences - first.length} more`] : [];
-  const end =
-    differences === 0 ? 'no difference' : `${differences} ${differences === 1 ? 'difference' : 'differences'}${kind === 'resync' ? ', mended' : ''}`;
+  const compared = result.tables.some(({ notCompared }) => notCompared === null);
+  const end = !compared
+    ? 'nothing was compared'
+    : differences === 0
+      ? 'no difference'
+      : `${differences} ${differences === 1 ? 'difference' : 'differences'}${kind === 'resync' ? ', mended' : ''}`;
   return `${[...lines, ...first, ...more, end].join('\n')}\n`;
 };
+
+const tableText = (table: TableAuditResult): string =>
+  table.notCompared === null
+    ? `${String(table.rows).padStart(9)} rows  ${countsText(table)}`
+    : 'not compared: a history keeps what the hive has no more, so its rows are no copy of the hive';
 
 const countsText = ({ missing, changed, surplus, deadLetters }: TableAuditResult): string => {
   const counts = { missing, changed, surplus: surplus ?? 0 };
@@ -166,7 +175,8 @@ const countsText = ({ missing, changed, surplus, deadLetters }: TableAuditResult
   return [found.length === 0 ? 'the same' : found.join(', '), ...notes].join('; ');
 };
 
-const keyText = (key: AuditResult['first'][number]['key']): string =>
-  Object.entries(key)
-    .map(([column, value]) => `${column}=${typeof value === 'string' ? JSON.stringify(value) : String(value)}`)
-    .join(' ');
+const keyText = ({ key, rowid }: AuditDifference): string =>
+  [
+    ...Object.entries(key).map(([column, value]) => `${column}=${typeof value === 'string' ? JSON.stringify(value) : String(value)}`),
+    ...(rowid === undefined ? [] : [`(rowid ${rowid})`]),
+  ].join(' ');

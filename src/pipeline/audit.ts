@@ -8,6 +8,7 @@
  * What is mended is written as a first fill writes it, at the sink's checkpoint. Rows of dead letters are counted apart and left alone.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { keyNeedsRowid } from '../change/key.ts';
 import type { Row } from '../change/row.ts';
 import type { RowPlace, Value } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -47,6 +48,8 @@ export interface TableAuditResult {
   readonly surplus: number | null;
   /** Rows that differ because they are dead letters; in no other count. */
   readonly deadLetters: number;
+  /** Why the table was left out; null: it was compared. */
+  readonly notCompared: 'history' | null;
 }
 
 export interface AuditDifference {
@@ -54,6 +57,8 @@ export interface AuditDifference {
   readonly kind: 'missing' | 'changed' | 'surplus';
   /** Column and value. */
   readonly key: Readonly<Record<string, string | number | null>>;
+  /** In the hive; only where the key does not tell the row (SQLite allows any number of NULLs in most keys). */
+  readonly rowid?: string;
 }
 
 export interface AuditResult {
@@ -95,7 +100,7 @@ export class Audit {
     this.#current ??= new TableRun(name);
     const finished = this.#current.table !== null && this.#current.allRows ? await this.#keys(this.#current) : await this.#rows(this.#current);
     if (!finished) return false;
-    if (this.#current.table !== null) this.#done.push(this.#current.counts());
+    if (this.#current.table !== null || this.#current.notCompared !== null) this.#done.push(this.#current.counts());
     this.#current = null;
     this.#tables.shift();
     return this.#tables.length === 0;
@@ -118,8 +123,11 @@ export class Audit {
     const chunk = await (run.ahead ?? rows.readRows(run.name, run.after, CHUNK_BYTES));
     run.ahead = null;
     const table = chunk === null ? null : mapping.table(chunk.table);
-    // A history holds more than the hive.
-    if (chunk === null || table === null || table.history === true) return true;
+    if (chunk === null || table === null) return true;
+    if (table.history === true) {
+      run.notCompared = 'history';
+      return true;
+    }
     if (run.generation !== null && run.generation !== chunk.generation) {
       this.#current = new TableRun(run.name);
       return false;
@@ -178,7 +186,7 @@ export class Audit {
       }
       run[kind] += 1;
       if (kind === 'missing') run.absent += 1;
-      this.#tell(run, kind, change.key);
+      this.#tell(run, kind, change.key, rowidOf(change));
       mended.push(change);
     }
     if (this.#mends && mended.length > 0) await this.#host.mend(mended);
@@ -207,10 +215,11 @@ export class Audit {
     return keys.length < KEYS;
   }
 
-  #tell(run: TableRun, kind: AuditDifference['kind'], key: readonly Value[]): void {
+  #tell(run: TableRun, kind: AuditDifference['kind'], key: readonly Value[], rowid: string | null = null): void {
     if (this.#first.length >= FIRST_DIFFERENCES) return;
     const columns = run.table!.key.map((index) => run.table!.columns[index]!.name);
-    this.#first.push({ table: run.name, kind, key: Object.fromEntries(columns.map((column, place) => [column, shown(key[place] ?? null)])) });
+    const named = { table: run.name, kind, key: Object.fromEntries(columns.map((column, place) => [column, shown(key[place] ?? null)])) };
+    this.#first.push(rowid === null ? named : { ...named, rowid });
   }
 }
 
@@ -240,14 +249,15 @@ class TableRun {
   deadLetters = 0;
   /** Rows that were not in the target, dead letters among them. */
   absent = 0;
+  notCompared: TableAuditResult['notCompared'] = null;
 
   constructor(name: string) {
     this.name = name;
   }
 
   counts(): TableAuditResult {
-    const { name: table, rows, missing, changed, surplus, deadLetters } = this;
-    return { table, rows, missing, changed, surplus, deadLetters };
+    const { name: table, rows, missing, changed, surplus, deadLetters, notCompared } = this;
+    return { table, rows, missing, changed, surplus, deadLetters, notCompared };
   }
 }
 
@@ -268,6 +278,16 @@ const removal = (table: SinkTable, key: readonly Value[], { table: hiveTable, as
     after: null,
   },
 });
+
+/** Null: the key tells the row. */
+const rowidOf = ({ table, key, source }: SinkRowChange): string | null => {
+  if (source.op === 's' || source.op === 't' || source.table.withoutRowid !== undefined) return null;
+  const needed = keyNeedsRowid(
+    table.key.map((index) => table.columns[index]!),
+    key,
+  );
+  return needed ? String((source.after ?? source.before)!.rowid) : null;
+};
 
 const shown = (value: Value): string | number | null => {
   if (typeof value === 'bigint') return String(value);

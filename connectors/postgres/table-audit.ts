@@ -3,7 +3,7 @@
  * same exactly if writing it again would change nothing, whatever the column's type.
  */
 import type { Value } from '../../src/change/table.ts';
-import type { RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
+import type { ColumnDifference, RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { arrayColumn } from './array-literal.ts';
 import { plainNumber } from '../value-text.ts';
@@ -73,17 +73,44 @@ export class TableAudit {
     return result;
   }
 
+  async differences(rows: readonly (readonly Value[])[]): Promise<ColumnDifference[][]> {
+    if (this.#found.size === 0) return rows.map(() => []);
+    const found: ColumnDifference[][] = [];
+    // One by one: they are few, and a value that its column cannot hold must not hide those of the others.
+    for (const row of rows) found.push(await this.#differencesOf(row));
+    return found;
+  }
+
+  async #differencesOf(row: readonly Value[]): Promise<ColumnDifference[]> {
+    const columns = this.#table.columns.map((column) => this.#column(column.name));
+    const fits = columns.map((column, place) => arrayColumn([row], place, column.kind, !this.#own).misfit === -1);
+    if (this.#table.key.some((place) => !fits[place])) return [];
+    const sent = row.map((value, place) => (fits[place] ? value : null));
+    const told = columns.flatMap((column, place) =>
+      this.#isCompared(place)
+        ? [`(${fits[place] ? this.#differs(column, place) : 'true'})::text AS d${place}, t.${column.quoted}::text AS v${place}`]
+        : [],
+    );
+    if (told.length === 0) return [];
+    const [answer] = await this.#target.session.query(
+      `SELECT ${told.join(', ')} FROM ${this.#parameters(columns)} JOIN ${this.#quoted} t ON ${this.#match(columns)}`,
+      columns.map((column, place) => arrayColumn([sent], place, column.kind, !this.#own).literal),
+    );
+    if (answer === undefined) return [];
+    return columns.flatMap(({ kind }, place) =>
+      answer[`d${place}`] === 'true' ? [{ column: place, wanted: row[place]!, found: valueOf(kind, answer[`v${place}`] ?? null) }] : [],
+    );
+  }
+
   /** Of which of these rows the key is there; indexes. */
   async #there(rows: readonly (readonly Value[])[]): Promise<Set<number>> {
     const columns = this.#keyColumns();
     const keys = rows.map((row) => this.#table.key.map((index) => row[index]!));
     const { sent, literals } = this.#encode(keys, columns);
     if (sent.length === 0) return new Set();
-    const passed = columns.map((column, place) => `$${place + 1}::${parameterType(column)}`);
     const match = columns.map((column, place) => `t.${column.quoted} = ${parameter(column, place)}`);
     const found = await this.#target.session.query(
-      `SELECT k.i::text AS i FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
-        `JOIN ${this.#quoted} t ON ${match.join(' AND ')}`,
+      `SELECT k.i::text AS i FROM ${this.#parameters(columns)} JOIN ${this.#quoted} t ON ${match.join(' AND ')}`,
       literals,
     );
     return new Set(found.map((row) => sent[Number(row['i']) - 1]!));
@@ -133,19 +160,32 @@ export class TableAudit {
   }
 
   #compareSql(columns: readonly AuditColumn[]): string {
-    const keys = new Set(this.#table.key);
-    const passed = columns.map((column, place) => `$${place + 1}::${parameterType(column)}`);
-    const differs = columns.flatMap((column, place) => {
-      if (keys.has(place) || this.#table.columns[place]!.volatile === true) return [];
-      const cast = WITHOUT_EQUALITY.has(column.type) ? '::text' : '';
-      return [`t.${column.quoted}${cast} IS DISTINCT FROM ${parameter(column, place)}${cast}`];
-    });
-    const match = this.#table.key.map((place) => `t.${columns[place]!.quoted} = ${parameter(columns[place]!, place)}`);
+    const differs = columns.flatMap((column, place) => (this.#isCompared(place) ? [this.#differs(column, place)] : []));
     const absent = `t.${columns[this.#table.key[0]!]!.quoted} IS NULL`;
     return (
-      `SELECT k.i::text AS i, (${absent})::text AS missing FROM unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i) ` +
-      `LEFT JOIN ${this.#quoted} t ON ${match.join(' AND ')} WHERE ${[absent, ...differs].join(' OR ')}`
+      `SELECT k.i::text AS i, (${absent})::text AS missing FROM ${this.#parameters(columns)} ` +
+      `LEFT JOIN ${this.#quoted} t ON ${this.#match(columns)} WHERE ${[absent, ...differs].join(' OR ')}`
     );
+  }
+
+  /** Neither of the key, which is the same in both, nor of the change. */
+  #isCompared(place: number): boolean {
+    return !this.#table.key.includes(place) && this.#table.columns[place]!.volatile !== true;
+  }
+
+  #differs(column: AuditColumn, place: number): string {
+    const cast = WITHOUT_EQUALITY.has(column.type) ? '::text' : '';
+    return `t.${column.quoted}${cast} IS DISTINCT FROM ${parameter(column, place)}${cast}`;
+  }
+
+  #match(columns: readonly AuditColumn[]): string {
+    return this.#table.key.map((place) => `t.${columns[place]!.quoted} = ${parameter(columns[place]!, place)}`).join(' AND ');
+  }
+
+  /** The rows that are sent, as `k`. */
+  #parameters(columns: readonly AuditColumn[]): string {
+    const passed = columns.map((column, place) => `$${place + 1}::${parameterType(column)}`);
+    return `unnest(${passed.join(', ')}) WITH ORDINALITY AS k(${columns.map((_, place) => `c${place}`).join(', ')}, i)`;
   }
 
   /** Rows that the hive shall have, too. */

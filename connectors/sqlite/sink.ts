@@ -12,7 +12,7 @@ import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable } from './checkpoint-table.ts';
 import { toSinkError } from './errors.ts';
 import type { SqliteOptions } from './options.ts';
-import { compareRows, countRows, keysBehind } from './table-audit.ts';
+import { columnDifferences, compareRows, countRows, keysBehind } from './table-audit.ts';
 import { applySchemaChange, type Target, TargetTable } from './target-table.ts';
 
 // Short, because waiting blocks the thread; the runner tries again.
@@ -86,6 +86,7 @@ class SqliteSink implements Sink {
 
   readonly audit: SinkAudit = {
     compare: async (table, rows) => this.#read(table, (live) => compareRows(live, table, rows)),
+    differences: async (table, rows) => this.#read(table, (live) => columnDifferences(live, table, rows)),
     count: async (table) => this.#read(table, (live) => countRows(live, table)),
     keys: async (table, after, limit) => this.#read(table, (live) => keysBehind(live, table, { after, limit })),
   };

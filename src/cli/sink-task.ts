@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load-config.ts';
 import { runDaemon } from '../daemon.ts';
-import { type AuditDifference, type AuditResult, differencesOf, type TableAuditResult } from '../pipeline/audit.ts';
+import { type AuditDifference, type AuditResult, differencesOf, type DifferentValue, type TableAuditResult } from '../pipeline/audit.ts';
 import type { SinkOutage, SinkStatus } from '../pipeline/sink-status.ts';
 import { SinkStore, type SinkTask } from '../pipeline/sink-store.ts';
 import { WaggleError } from '../support/errors.ts';
@@ -19,11 +19,13 @@ import { stopSignal } from './stop-signal.ts';
 
 interface TaskOptions extends StateOptions {
   readonly json?: boolean;
+  readonly values?: boolean;
 }
 
 export const verifyCommand = (): Command =>
   taskCommand('verify')
     .description('Compare every row of a sink with the hive, while both go on.')
+    .option('--values', 'of the first rows that are changed, the columns that differ with both values: on this terminal alone')
     .addHelpText('after', '\nExit status: 0 all the same (but for dead letters, which are told), 1 something differs.')
     .action((sink: string, tables: string[], options: TaskOptions) => run('verify', sink, tables, options));
 
@@ -41,19 +43,28 @@ const taskCommand = (name: string): Command =>
 
 const run = async (kind: SinkTask['kind'], sink: string, tables: string[], options: TaskOptions): Promise<void> => {
   const { state, fault } = placeOf(options);
-  const request = { sink, kind, tables: tables.length === 0 ? null : tables, slow: false };
+  const request = { sink, kind, tables: tables.length === 0 ? null : tables, slow: false, values: options.values === true };
   const runs = StateLock.holder(state) !== null;
   // A daemon of its own needs all of the configuration, and throws the fault.
   if (runs && fault !== null) warn(fault);
-  const task = runs ? await ofDaemon(state, request) : await withOwnDaemon(options, request);
+  const { task, values } = runs ? await ofDaemon(state, request) : await withOwnDaemon(options, request);
   if (task.error !== null) throw new WaggleError(task.error.code, task.error.message, { hint: task.error.hint });
-  process.stdout.write(options.json === true ? `${JSON.stringify(task.result, null, 2)}\n` : formatTask(task));
+  const asked = options.values === true;
+  process.stdout.write(
+    options.json === true ? `${JSON.stringify(asked ? { ...task.result, values } : task.result, null, 2)}\n` : formatTask(task, values),
+  );
+  if (asked && values === null) process.stderr.write('the target of this sink cannot tell values\n');
   if (kind === 'verify' && task.result !== null && differencesOf(task.result) > 0) process.exitCode = 1;
 };
 
-type Request = Pick<SinkTask, 'sink' | 'kind' | 'tables' | 'slow'>;
+type Request = Pick<SinkTask, 'sink' | 'kind' | 'tables' | 'slow' | 'values'>;
 
-const ofDaemon = async (state: string, request: Request): Promise<SinkTask> => {
+interface Answer {
+  readonly task: SinkTask;
+  readonly values: readonly DifferentValue[] | null;
+}
+
+const ofDaemon = async (state: string, request: Request): Promise<Answer> => {
   using store = SinkStore.open(join(state, 'sinks.db'));
   const names = store.list().map(({ name }) => name);
   if (!names.includes(request.sink)) throw unknownSink(request.sink, names);
@@ -65,7 +76,7 @@ const ofDaemon = async (state: string, request: Request): Promise<SinkTask> => {
   });
 };
 
-const withOwnDaemon = async (options: TaskOptions, request: Request): Promise<SinkTask> => {
+const withOwnDaemon = async (options: TaskOptions, request: Request): Promise<Answer> => {
   const config = loadConfig(options.config);
   const enabled = config.sinks.filter((sink) => sink.enabled).map(({ name }) => name);
   if (!enabled.includes(request.sink)) throw unknownSink(request.sink, enabled);
@@ -91,12 +102,12 @@ const withOwnDaemon = async (options: TaskOptions, request: Request): Promise<Si
 
 const POLL_MS = 100;
 
-const finished = async (store: SinkStore, id: number, check: () => void): Promise<SinkTask> => {
+const finished = async (store: SinkStore, id: number, check: () => void): Promise<Answer> => {
   let told = '';
   for (;;) {
     const task = store.task(id);
     if (task === null) throw new WaggleError('STATE_CORRUPT', 'the task is gone from sinks.db');
-    if (task.state === 'done' || task.state === 'failed') return progressDone(task);
+    if (task.state === 'done' || task.state === 'failed') return { task: progressDone(task), values: store.takeValues(id) };
     check();
     const status = store.get(task.sink);
     if (status?.state === 'stopped' && status.error !== null) throw givenUp(store, task, status.error);
@@ -143,12 +154,13 @@ const unknownSink = (name: string, names: readonly string[]): WaggleError => {
   return new WaggleError('NOT_FOUND', `there is no sink ${name}`, nearest === null ? {} : { hint: `Did you mean ${nearest}?` });
 };
 
-const formatTask = (task: SinkTask): string => {
+const formatTask = (task: SinkTask, values: readonly DifferentValue[] | null): string => {
   const { result, kind } = task;
   if (result === null) return `all rows were given to the sink ${task.sink} again\n`;
   const width = Math.max(5, ...result.tables.map(({ table }) => table.length));
   const lines = result.tables.map((table) => `${table.table.padEnd(width)}  ${tableText(table)}`);
   const first = result.first.map((difference) => `  ${difference.kind.padEnd(7)}  ${difference.table}  ${keyText(difference)}`);
+  const told = first.flatMap((line, index) => [line, ...(values ?? []).filter(({ difference }) => difference === index).flatMap(valueLines)]);
   const differences = differencesOf(result);
   const more = differences > first.length ? [`  … and ${differences - first.length} more`] : [];
   const compared = result.tables.some(({ notCompared }) => notCompared === null);
@@ -157,8 +169,14 @@ const formatTask = (task: SinkTask): string => {
     : differences === 0
       ? 'no difference'
       : `${differences} ${differences === 1 ? 'difference' : 'differences'}${kind === 'resync' ? ', mended' : ''}`;
-  return `${[...lines, ...first, ...more, end].join('\n')}\n`;
+  return `${[...lines, ...told, ...more, end].join('\n')}\n`;
 };
+
+const valueLines = ({ column, wanted, found }: DifferentValue): string[] => [
+  `           ${column}`,
+  `             hive    ${wanted}`,
+  `             target  ${found}`,
+];
 
 const tableText = (table: TableAuditResult): string =>
   table.notCompared === null

@@ -16,6 +16,7 @@ import { placeOfRow } from './fill-cursor.ts';
 import { KeyFilter } from './key-filter.ts';
 import type { TableMapping } from './mapping.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
+import { twoValues, type TwoValues } from './two-values.ts';
 import type { RowDifferences, SinkAudit, SinkChange, SinkRowChange, SinkTable } from './sink.ts';
 
 /** What an audit needs of the session that it runs in. */
@@ -61,6 +62,13 @@ export interface AuditDifference {
   readonly rowid?: string;
 }
 
+/** Row values, as text for people: for whoever asked for them alone, never for a log. */
+export interface DifferentValue extends TwoValues {
+  /** Index into `AuditResult.first`. */
+  readonly difference: number;
+  readonly column: string;
+}
+
 export interface AuditResult {
   /** Those that are done, and the one that is being compared. */
   readonly tables: readonly TableAuditResult[];
@@ -75,18 +83,38 @@ const COMPARE_ROWS = 5000;
 const KEYS = 10_000;
 const FIRST_DIFFERENCES = 20;
 
+export interface AuditOptions {
+  readonly mends: boolean;
+  /** Keep the values of the first differences. */
+  readonly values: boolean;
+}
+
 export class Audit {
   readonly #host: AuditHost;
-  readonly #mends: boolean;
+  readonly #options: AuditOptions;
   readonly #tables: string[];
   readonly #done: TableAuditResult[] = [];
   readonly #first: AuditDifference[] = [];
+  readonly #values: DifferentValue[] = [];
   #current: TableRun | null = null;
 
-  constructor(host: AuditHost, tables: readonly string[], mends: boolean) {
+  constructor(host: AuditHost, tables: readonly string[], options: AuditOptions) {
     this.#host = host;
     this.#tables = [...tables];
-    this.#mends = mends;
+    this.#options = options;
+  }
+
+  /** Of the first differences that are changed rows. Null: nobody asked, or the target cannot tell. */
+  get values(): readonly DifferentValue[] | null {
+    return this.#tellsValues ? this.#values : null;
+  }
+
+  get #mends(): boolean {
+    return this.#options.mends;
+  }
+
+  get #tellsValues(): boolean {
+    return this.#options.values && this.#host.target.differences !== undefined;
   }
 
   get result(): AuditResult {
@@ -178,6 +206,7 @@ export class Audit {
       ...changed.map((index) => ['changed', changes[index]!] as const),
     ];
     const mended: SinkChange[] = [];
+    const told: { readonly difference: number; readonly change: SinkRowChange }[] = [];
     for (const [kind, change] of wrong) {
       if (this.#host.isDeadLetter(change)) {
         run.deadLetters += 1;
@@ -186,10 +215,21 @@ export class Audit {
       }
       run[kind] += 1;
       if (kind === 'missing') run.absent += 1;
-      this.#tell(run, kind, change.key, rowidOf(change));
+      const difference = this.#tell(run, kind, change.key, rowidOf(change));
+      if (kind === 'changed' && difference !== null) told.push({ difference, change });
       mended.push(change);
     }
+    if (this.#tellsValues && told.length > 0) await this.#readValues(run.table!, told);
     if (this.#mends && mended.length > 0) await this.#host.mend(mended);
+  }
+
+  async #readValues(table: SinkTable, told: readonly { readonly difference: number; readonly change: SinkRowChange }[]): Promise<void> {
+    const rows = told.map(({ change }) => change.after!);
+    const differences = await this.#host.target.differences!(table, rows);
+    for (const [place, { difference }] of told.entries()) {
+      for (const { column, wanted, found } of differences[place] ?? [])
+        this.#values.push({ difference, column: table.columns[column]!.name, ...twoValues(wanted, found) });
+    }
   }
 
   async #keys(run: TableRun): Promise<boolean> {
@@ -215,11 +255,12 @@ export class Audit {
     return keys.length < KEYS;
   }
 
-  #tell(run: TableRun, kind: AuditDifference['kind'], key: readonly Value[], rowid: string | null = null): void {
-    if (this.#first.length >= FIRST_DIFFERENCES) return;
+  /** Index into what is told; null: enough is told. */
+  #tell(run: TableRun, kind: AuditDifference['kind'], key: readonly Value[], rowid: string | null = null): number | null {
+    if (this.#first.length >= FIRST_DIFFERENCES) return null;
     const columns = run.table!.key.map((index) => run.table!.columns[index]!.name);
     const named = { table: run.name, kind, key: Object.fromEntries(columns.map((column, place) => [column, shown(key[place] ?? null)])) };
-    this.#first.push(rowid === null ? named : { ...named, rowid });
+    return this.#first.push(rowid === null ? named : { ...named, rowid }) - 1;
   }
 }
 

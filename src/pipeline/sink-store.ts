@@ -3,10 +3,11 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { stateError } from '../log/state-errors.ts';
 import { type ErrorCode, WaggleError } from '../support/errors.ts';
-import type { AuditResult } from './audit.ts';
+import type { AuditResult, DifferentValue } from './audit.ts';
 import type { SinkError, SinkStatus } from './sink-status.ts';
 
 const FORMAT = 1;
+const KEEP_VALUES_MS = 60_000;
 
 /**
  * - waiting: not ready yet, or for what is wrong (`error`) to pass.
@@ -32,6 +33,8 @@ export interface SinkTask {
   readonly tables: readonly string[] | null;
   /** In the background, with most of the time left to the stream. */
   readonly slow: boolean;
+  /** Whoever asked wants to see values of the first differences. */
+  readonly values: boolean;
   readonly state: 'asked' | 'running' | 'done' | 'failed';
   /** As far as it has come. Null: nothing yet, or the tables are filled anew (`fill` of the status tells how far). */
   readonly result: AuditResult | null;
@@ -40,9 +43,12 @@ export interface SinkTask {
   readonly updatedAtMs: number;
 }
 
-type TaskRow = Omit<SinkTask, 'tables' | 'slow' | 'result' | 'error'> & {
+type AskedTask = Pick<SinkTask, 'sink' | 'kind' | 'tables' | 'slow'> & { readonly values?: boolean };
+
+type TaskRow = Omit<SinkTask, 'tables' | 'slow' | 'values' | 'result' | 'error'> & {
   readonly tables: string | null;
   readonly slow: number;
+  readonly values: number;
   readonly result: string | null;
   readonly error: string | null;
 };
@@ -67,7 +73,8 @@ export class SinkStore implements Disposable {
       database.exec('CREATE TABLE IF NOT EXISTS capture (id INTEGER PRIMARY KEY CHECK (id = 1), status TEXT NOT NULL)');
       database.exec(
         `CREATE TABLE IF NOT EXISTS tasks (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, kind TEXT NOT NULL, tables TEXT, slow INTEGER NOT NULL,
-           state TEXT NOT NULL, result TEXT, error TEXT, started_at_ms INTEGER, updated_at_ms INTEGER NOT NULL);
+           "values" INTEGER NOT NULL, state TEXT NOT NULL, result TEXT, error TEXT, started_at_ms INTEGER, updated_at_ms INTEGER NOT NULL);
+         CREATE TABLE IF NOT EXISTS task_values (task INTEGER PRIMARY KEY, "values" TEXT NOT NULL, saved_at_ms INTEGER NOT NULL);
          CREATE TABLE IF NOT EXISTS mappings (sink TEXT PRIMARY KEY, spec TEXT NOT NULL) WITHOUT ROWID`,
       );
       if (database.pragma('user_version', { simple: true }) === 0) database.pragma(`user_version = ${FORMAT}`);
@@ -123,12 +130,13 @@ export class SinkStore implements Disposable {
   }
 
   /** Asks the runner of a sink for something. The task's id. */
-  ask(task: Pick<SinkTask, 'sink' | 'kind' | 'tables' | 'slow'>, atMs: number): number {
+  ask(task: AskedTask, atMs: number): number {
     return this.#try(() =>
       Number(
         this.#database
-          .prepare("INSERT INTO tasks (sink, kind, tables, slow, state, updated_at_ms) VALUES (?, ?, ?, ?, 'asked', ?)")
-          .run(task.sink, task.kind, task.tables === null ? null : JSON.stringify(task.tables), task.slow ? 1 : 0, atMs).lastInsertRowid,
+          .prepare(`INSERT INTO tasks (sink, kind, tables, slow, "values", state, updated_at_ms) VALUES (?, ?, ?, ?, ?, 'asked', ?)`)
+          .run(task.sink, task.kind, task.tables === null ? null : JSON.stringify(task.tables), task.slow ? 1 : 0, task.values === true ? 1 : 0, atMs)
+          .lastInsertRowid,
       ),
     );
   }
@@ -152,6 +160,24 @@ export class SinkStore implements Disposable {
       this.#database
         .prepare('UPDATE tasks SET state = ?, result = ?, error = ?, started_at_ms = ?, updated_at_ms = ? WHERE id = ?')
         .run(state, result === null ? null : JSON.stringify(result), error === null ? null : JSON.stringify(error), startedAtMs, updatedAtMs, id);
+    });
+  }
+
+  /** Row values, apart from what `status` and logs tell. What nobody has taken goes with the next that are saved. */
+  saveValues(id: number, values: readonly DifferentValue[], atMs: number): void {
+    this.#try(() => {
+      this.#database.prepare('DELETE FROM task_values WHERE saved_at_ms < ?').run(atMs - KEEP_VALUES_MS);
+      this.#database
+        .prepare('INSERT OR REPLACE INTO task_values (task, "values", saved_at_ms) VALUES (?, ?, ?)')
+        .run(id, JSON.stringify(values), atMs);
+    });
+  }
+
+  /** They are gone then. Null: there are none. */
+  takeValues(id: number): DifferentValue[] | null {
+    return this.#try(() => {
+      const text = this.#database.prepare<[number], string>('DELETE FROM task_values WHERE task = ? RETURNING "values"').pluck().get(id);
+      return text === undefined ? null : (JSON.parse(text) as DifferentValue[]);
     });
   }
 
@@ -180,13 +206,14 @@ export class SinkStore implements Disposable {
     return this.#try(() => {
       const row = this.#database
         .prepare<unknown[], TaskRow>(
-          `SELECT id, sink, kind, tables, slow, state, result, error, started_at_ms AS startedAtMs, updated_at_ms AS updatedAtMs FROM tasks ${where} LIMIT 1`,
+          `SELECT id, sink, kind, tables, slow, "values", state, result, error, started_at_ms AS startedAtMs, updated_at_ms AS updatedAtMs FROM tasks ${where} LIMIT 1`,
         )
         .get(parameter);
       if (row === undefined) return null;
       return {
         ...row,
         slow: row.slow === 1,
+        values: row.values === 1,
         tables: row.tables === null ? null : (JSON.parse(row.tables) as string[]),
         result: row.result === null ? null : (JSON.parse(row.result) as AuditResult),
         error: row.error === null ? null : (JSON.parse(row.error) as SinkTask['error']),

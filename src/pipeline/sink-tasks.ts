@@ -1,7 +1,7 @@
 /** What a sink's runner is asked for, by the command line, by the clock and by a changed configuration; and how far it is. In `sinks.db`. */
 import type { Clock } from '../support/clock.ts';
 import type { WaggleError } from '../support/errors.ts';
-import type { AuditResult } from './audit.ts';
+import type { AuditResult, DifferentValue } from './audit.ts';
 import type { SinkStore, SinkTask } from './sink-store.ts';
 
 export interface SinkTasksOptions {
@@ -60,7 +60,9 @@ export class SinkTasks {
     this.#save({ ...task, result, updatedAtMs: now });
   }
 
-  done(task: SinkTask, result: AuditResult | null): void {
+  /** `values`: kept for whoever asked for them, until they are taken. */
+  done(task: SinkTask, result: AuditResult | null, values: readonly DifferentValue[] | null = null): void {
+    if (values !== null) this.#options.store.saveValues(task.id, values, this.#options.clock.now());
     this.#save({ ...task, state: 'done', result, updatedAtMs: this.#options.clock.now() });
   }
 

@@ -44,6 +44,11 @@ export interface Sink {
 export interface SinkAudit {
   /** Which of these rows (values in column order, every key once) the target does not hold just as `apply` would write them; indexes into `rows`. */
   compare(table: SinkTable, rows: readonly (readonly Value[])[]): Promise<RowDifferences>;
+  /**
+   * For each of these rows (as of `compare`, few of them) the columns in which the target's row differs; none for a row that the target does not
+   * have. For people: `found` may be any form that tells the value. Left out where it cannot be told.
+   */
+  differences?(table: SinkTable, rows: readonly (readonly Value[])[]): Promise<readonly (readonly ColumnDifference[])[]>;
   /** How many rows the target table has. */
   count(table: SinkTable): Promise<number>;
   /**
@@ -57,6 +62,15 @@ export interface RowDifferences {
   readonly missing: readonly number[];
   /** There, but not as they should be. */
   readonly changed: readonly number[];
+}
+
+export interface ColumnDifference {
+  /** Index into the table's columns. */
+  readonly column: number;
+  /** What the row should have there. */
+  readonly wanted: Value;
+  /** What the target has there. */
+  readonly found: Value;
 }
 
 /** SINK_ROW_REFUSED from a sink that knows which change the target refuses. The runner then needs no search, and no `rehearse`. */

@@ -80,7 +80,7 @@ export class TaskRunner {
       return true;
     }
     this.#running = null;
-    tasks.done(task, audit.result);
+    tasks.done(task, audit.result, audit.values);
     const differences = differencesOf(audit.result);
     logger[differences > 0 ? 'warn' : 'info'](
       { task: task.kind, differences, first: audit.result.first },
@@ -103,7 +103,7 @@ export class TaskRunner {
     } else if (sink.audit !== undefined && rows !== null) {
       this.#running = {
         task,
-        audit: new Audit(this.#auditHost(sink.audit, rows, task.kind), asked.tables ?? names, task.kind === 'resync'),
+        audit: new Audit(this.#auditHost(sink.audit, rows, task.kind), asked.tables ?? names, { mends: task.kind === 'resync', values: task.values }),
         pausedUntilMs: 0,
       };
     } else if (task.kind === 'verify' || rows === null) {
@@ -125,6 +125,7 @@ export class TaskRunner {
         compare: (table, values) => readTarget(() => target.compare(table, values)),
         count: (table) => readTarget(() => target.count(table)),
         keys: (table, after, limit) => readTarget(() => target.keys(table, after, limit)),
+        ...(target.differences === undefined ? {} : { differences: (table, values) => readTarget(() => target.differences!(table, values)) }),
       },
       mapping,
       reach,

@@ -78,6 +78,28 @@ export const auditConformance = (open: () => Promise<ConformanceTarget>): void =
     await sink.close();
   });
 
+  it('tells which columns of a row differ, with what the target has there', async ({ skip }) => {
+    const { sink, audit } = await opened();
+    if (audit.differences === undefined) skip('the connector cannot tell values');
+    const table = kinds(fresh('different'));
+    const row = (id: bigint): Value[] => [id, 5n, 0.5, 'text', new Uint8Array([1]), 1.25, null];
+    await apply(sink, 1, upsert(table, row(1n)), upsert(table, row(2n)));
+    const wanted = [
+      row(1n)
+        .with(1, 6n)
+        .with(4, new Uint8Array([2]))
+        .with(6, 'any'),
+      row(2n),
+      row(3n),
+    ].map((values) => forSink(sink, values));
+    const [changed, same, absent] = await audit.differences!(table, wanted);
+    expect(changed!.map(({ column }) => table.columns[column]!.name)).toEqual(['int', 'blob', 'any']);
+    expect(changed!.map(({ wanted: value }) => value)).toEqual([wanted[0]![1], wanted[0]![4], wanted[0]![6]]);
+    expect(changed!.map(({ found }) => (found instanceof Uint8Array ? [...found] : found === null ? null : Number(found)))).toEqual([5, [1], null]);
+    expect([same, absent]).toEqual([[], []]);
+    await sink.close();
+  });
+
   it('gives all keys, a few at a time, such that a delete finds them', async () => {
     for (const [type, keys] of [
       ['INTEGER', [-5n, 3n, 2n ** 52n, 9007199254740993n]],

@@ -52,6 +52,40 @@ it('rows with NULL in their key are kept aside, the others flow on; waggle dead-
 });
 
 it.skipIf(!hasPostgres)(
+  'a text that Postgres cannot hold is a dead letter, and missing once that is discarded; verify says so',
+  { timeout: 60_000 },
+  async () => {
+    await using server = await startPostgres();
+    await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { server: `{ type: postgres, url: "${server.url}" }` } });
+    const hive = new Database(scene.hive);
+    hive.exec("PRAGMA journal_mode = WAL; CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT); INSERT INTO t VALUES ('a', 'x'), ('b', 'y'), ('c', char(0))");
+    const run = (...args: string[]): ReturnType<typeof waggle> => waggle([...args, '-c', scene.config]);
+    const daemon = await scene.startReady();
+    await scene.settled();
+    hive.exec("UPDATE t SET v = 'y' || char(0) WHERE id = 'b'");
+    await scene.settled();
+    expect(run('dead-letters', 'list', 'server').stdout.split('\n').length).toBe(3);
+    expect(run('verify', 'server')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^t +3 rows {2}the same; 2 dead letters$/m) as string,
+    });
+    run('dead-letters', 'discard', 'server');
+    expect(run('verify', 'server', '--values').stdout.split('\n')).toEqual([
+      expect.stringMatching(/^t +3 rows {2}1 missing, 1 changed$/),
+      '  missing  t  id="c"',
+      '  changed  t  id="b"',
+      '           v',
+      '             hive    "y\\u0000"',
+      '             target  "y"',
+      '2 differences',
+      '',
+    ]);
+    await daemon.stop();
+    hive.close();
+  },
+);
+
+it.skipIf(!hasPostgres)(
   'a refused row is tried again when the target was mended; verify and resync, with a daemon and without',
   { timeout: 90_000 },
   async () => {
@@ -87,6 +121,9 @@ it.skipIf(!hasPostgres)(
     for (const line of ['changed  t  id="a"', 'missing  t  id="b"', 'surplus  t  id="z"', '3 differences']) expect(found.stdout).toContain(line);
     expect(run('status').stdout).toMatch(/server: verified .* ago: 3 rows, 3 differences/);
     expect(run('verify', 'serve')).toMatchObject({ status: 2, stderr: expect.stringMatching(/\[NOT_FOUND\]\n {2}Did you mean server\?/) });
+    const shown = run('verify', 'server', '--values').stdout;
+    expect(shown).toContain('  changed  t  id="a"\n           v\n             hive    "first"\n             target  "other"\n');
+    expect(run('status', '--json').stdout + found.stdout + daemon.stderr).not.toContain('other');
     expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 
     const resync = run('resync', 'server', 't');

@@ -3,6 +3,7 @@ import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { createSink } from '../../connectors/sqlite/sink.ts';
 import { differencesOf } from '../../src/pipeline/audit.ts';
+import { DeadLetterStore } from '../../src/pipeline/dead-letter-store.ts';
 import { KeyFilter } from '../../src/pipeline/key-filter.ts';
 import type { SinkRunner } from '../../src/pipeline/runner.ts';
 import type { SinkTask } from '../../src/pipeline/sink-store.ts';
@@ -122,6 +123,64 @@ describe('verify', () => {
       state: 'failed',
       error: { code: 'NOT_FOUND', hint: 'Did you mean items?' },
     });
+    await stop();
+  });
+
+  test('a history is told as not compared, by verify and by resync', async () => {
+    using audit = new AuditScene(28);
+    const { runner, stop } = audit.start({ mapping: { tables: { items: { history: true } } } });
+    await audit.scene.caughtUp(runner);
+    for (const kind of ['verify', 'resync'] as const) {
+      const { result } = await audit.task(runner, kind);
+      expect(result!.tables.map(({ table, notCompared }) => [table, notCompared])).toEqual([
+        ['items', 'history'],
+        ['pairs', null],
+        ['notes', null],
+      ]);
+    }
+    await stop();
+  });
+
+  test('rows whose key has a NULL are told apart by their rowid', async () => {
+    using audit = new AuditScene(29);
+    audit.scene.source.db.exec("INSERT INTO pairs (rowid, a, b, v) VALUES (901, NULL, 1, 'x'), (902, NULL, 1, 'y')");
+    const { runner, stop } = audit.start();
+    await audit.scene.caughtUp(runner);
+    expect(audit.scene.letters.count('test')).toBe(2);
+    using outside = DeadLetterStore.open(audit.scene.lettersPath);
+    outside.discard('test', null);
+    audit.copy.exec('DELETE FROM items WHERE id = (SELECT max(id) FROM items)');
+    const { result } = await audit.task(runner, 'verify');
+    expect(result!.first.filter(({ table }) => table === 'pairs')).toEqual([
+      { table: 'pairs', kind: 'missing', key: { a: null, b: '1' }, rowid: '901' },
+      { table: 'pairs', kind: 'missing', key: { a: null, b: '1' }, rowid: '902' },
+    ]);
+    expect(result!.first.find(({ table }) => table === 'items')).toEqual({ table: 'items', kind: 'missing', key: { id: expect.any(String) } });
+    await stop();
+  });
+
+  test('values of the first changed rows go to whoever asks for them, once, and are in no result', async () => {
+    using audit = new AuditScene(31);
+    audit.scene.source.db.exec("INSERT INTO items VALUES (700, 'SECRET', 5), (701, 'SECRET', 1)");
+    const { runner, stop } = audit.start();
+    await audit.scene.caughtUp(runner);
+    audit.copy.exec("UPDATE items SET name = 'other', value = NULL WHERE id = 700; UPDATE items SET value = 1.0 WHERE id = 701");
+    const { store } = audit.scene;
+    const ask = async (values: boolean): Promise<SinkTask> => {
+      const id = store.ask({ sink: 'test', kind: 'verify', tables: ['items'], slow: false, values }, 0);
+      await audit.scene.until(runner, () => store.task(id)!.state === 'done');
+      return store.task(id)!;
+    };
+    const task = await ask(true);
+    expect(JSON.stringify(task)).not.toContain('SECRET');
+    expect(task.result!.first).toMatchObject([{ key: { id: '700' } }, { key: { id: '701' } }]);
+    expect(store.takeValues(task.id)).toEqual([
+      { difference: 0, column: 'name', wanted: '"SECRET"', found: '"other"' },
+      { difference: 0, column: 'value', wanted: '5', found: 'NULL' },
+      { difference: 1, column: 'value', wanted: '1 (INTEGER)', found: '1 (REAL)' },
+    ]);
+    expect(store.takeValues(task.id)).toBeNull();
+    expect(store.takeValues((await ask(false)).id)).toBeNull();
     await stop();
   });
 

@@ -11,6 +11,7 @@ import type { Value } from '../../change/table.ts';
 import { WaggleError } from '../../support/errors.ts';
 import {
   type Batch,
+  type ColumnDifference,
   type RowDifferences,
   RowRefusedError,
   type Sink,
@@ -52,6 +53,7 @@ export class TransformingSink implements Sink {
     if (audit !== undefined)
       this.audit = {
         compare: (table, rows) => this.#compare(audit, table, rows),
+        ...(audit.differences === undefined ? {} : { differences: (table, rows) => this.#differences(audit, table, rows) }),
         count: (table) => audit.count(table),
         keys: (table, after, limit) => audit.keys(table, after, limit),
       };
@@ -74,16 +76,31 @@ export class TransformingSink implements Sink {
 
   /** Rows that the function leaves out are as they shall be. */
   async #compare(audit: SinkAudit, table: SinkTable, rows: readonly (readonly Value[])[]): Promise<RowDifferences> {
-    const refused = (what: string): WaggleError =>
-      new WaggleError('SINK_NOT_READABLE', `table ${table.source}: the transform module ${what}`, { hint: HINT });
-    const answers = await this.#answers(rows.map((values) => ({ table, values, op: 'r', refused })));
-    const kept = answers.flatMap(({ row }, index) => (row === null ? [] : [{ row, index }]));
+    const kept = await this.#kept(table, rows);
     const found = await audit.compare(
       table,
       kept.map(({ row }) => row),
     );
     const places = (indexes: readonly number[]): number[] => indexes.map((index) => kept[index]!.index);
     return { missing: places(found.missing), changed: places(found.changed) };
+  }
+
+  async #differences(audit: SinkAudit, table: SinkTable, rows: readonly (readonly Value[])[]): Promise<readonly (readonly ColumnDifference[])[]> {
+    const kept = await this.#kept(table, rows);
+    const found = await audit.differences!(
+      table,
+      kept.map(({ row }) => row),
+    );
+    const byRow = new Map(kept.map(({ index }, place) => [index, found[place]!]));
+    return rows.map((_, index) => byRow.get(index) ?? []);
+  }
+
+  /** What the function makes of rows of the target's, without those that it leaves out. */
+  async #kept(table: SinkTable, rows: readonly (readonly Value[])[]): Promise<{ readonly row: readonly Value[]; readonly index: number }[]> {
+    const refused = (what: string): WaggleError =>
+      new WaggleError('SINK_NOT_READABLE', `table ${table.source}: the transform module ${what}`, { hint: HINT });
+    const answers = await this.#answers(rows.map((values) => ({ table, values, op: 'r', refused })));
+    return answers.flatMap(({ row }, index) => (row === null ? [] : [{ row, index }]));
   }
 
   async *#transformed(parts: Batch['parts']): AsyncGenerator<SinkChange[], void, undefined> {

@@ -5,9 +5,10 @@
 import type { z } from 'zod';
 import type { Sink } from '../src/pipeline/sink.ts';
 import { options as jsonl } from './jsonl/options.ts';
-import { options as mongodb } from './mongodb/options.ts';
-import { options as mysql } from './mysql/options.ts';
+import { databaseOf as mongodbDatabase, options as mongodb } from './mongodb/options.ts';
+import { databaseOf as mysqlDatabase, options as mysql } from './mysql/options.ts';
 import { options as pglite } from './pglite/options.ts';
+import { hostPlace, postgresPlace, urlPlace } from './place.ts';
 import { options as postgres } from './postgres/options.ts';
 import { options as sqlite } from './sqlite/options.ts';
 import { options as webhook } from './webhook/options.ts';
@@ -21,7 +22,7 @@ export interface Connector {
   readonly secrets: readonly string[];
   /** Where it goes, for people, where a path or the host and path of a URL would tell too much. */
   readonly describe: ((options: object) => string) | null;
-  /** Null: it keeps no tables. Else what, beside the target, names the place of its tables: a schema, or ''. Two sinks must not write one table. */
+  /** Names the place of its tables, without secrets: two sinks must not write one table. Null: it keeps none, or its path tells. */
   readonly tablesIn: ((options: object) => string) | null;
   /** Loads the code. `createSink` wants what `options` gave, with absolute paths. */
   load(): Promise<CreateSink>;
@@ -51,10 +52,23 @@ const hostOf = ({ url }: { readonly url: string }): string => new URL(url).host;
 
 export const CONNECTORS: Readonly<Record<string, Connector>> = {
   jsonl: connector({ options: jsonl, paths: ['file'], load: () => import('./jsonl/sink.ts') }),
-  mongodb: connector({ options: mongodb, secrets: ['url'], load: () => import('./mongodb/sink.ts') }),
-  mysql: connector({ options: mysql, secrets: ['url', 'password'], load: () => import('./mysql/sink.ts') }),
+  mongodb: connector({
+    options: mongodb,
+    secrets: ['url'],
+    tablesIn: (options) => urlPlace(options.url, { database: mongodbDatabase(options) ?? '', defaultPort: 27_017 }),
+    load: () => import('./mongodb/sink.ts'),
+  }),
+  mysql: connector({
+    options: mysql,
+    secrets: ['url', 'password'],
+    tablesIn: (options) =>
+      options.url === undefined
+        ? `${hostPlace(options.host ?? '', options.port, 3306)}/${options.database}`
+        : urlPlace(options.url, { database: mysqlDatabase(options) ?? '', defaultPort: 3306 }),
+    load: () => import('./mysql/sink.ts'),
+  }),
   pglite: connector({ options: pglite, paths: ['dir'], load: () => import('./pglite/sink.ts') }),
-  postgres: connector({ options: postgres, secrets: ['url'], tablesIn: ({ schema = 'public' }) => schema, load: () => import('./postgres/sink.ts') }),
+  postgres: connector({ options: postgres, secrets: ['url'], tablesIn: postgresPlace, load: () => import('./postgres/sink.ts') }),
   sqlite: connector({ options: sqlite, paths: ['file'], load: () => import('./sqlite/sink.ts') }),
   webhook: connector({ options: webhook, secrets: ['url', 'secret', 'headers'], describe: hostOf, load: () => import('./webhook/sink.ts') }),
 };

@@ -19,6 +19,7 @@ import { checkSharedTables } from './pipeline/shaping/shared-tables.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { statusAtStart } from './pipeline/sink-status.ts';
 import { type CaptureStatus, SinkStore } from './pipeline/sink-store.ts';
+import { TargetPlaces } from './pipeline/target-places.ts';
 import { HeadNotice } from './stream/head-notice.ts';
 import { WaggleError } from './support/errors.ts';
 
@@ -112,7 +113,8 @@ const runCapture = async (options: DaemonOptions, { logger, captureLog, signal, 
   checkTables(options);
   forgetOthers(store, options.sinks);
   const sinksSignal = new AbortController();
-  const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, letters, logger }));
+  const places = new TargetPlaces();
+  const runners = options.sinks.map((sink) => makeRunner(sink, { options, capture, head, store, letters, places, logger }));
   const running = Promise.all(runners.map((runner) => runner.run(sinksSignal.signal)));
   const keeping = setInterval(() => capture.keepAfter(keepAfter(runners, options.forceRetention)), KEEP_EVERY_MS);
   capture.keepAfter(runners.length === 0 || options.forceRetention ? null : 0);
@@ -187,10 +189,11 @@ interface RunnerParts {
   readonly head: HeadNotice;
   readonly store: SinkStore;
   readonly letters: DeadLetterStore;
+  readonly places: TargetPlaces;
   readonly logger: Logger;
 }
 
-const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters, logger }: RunnerParts): SinkRunner => {
+const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters, places, logger }: RunnerParts): SinkRunner => {
   const log = logger.child({ component: 'sink', sink: entry.name });
   const stateDir = join(options.stateDir, 'sinks', entry.name);
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
@@ -208,6 +211,7 @@ const makeRunner = (entry: DaemonSink, { options, capture, head, store, letters,
     store,
     deadLetters: entry.deadLetters === null ? null : { store: letters, limit: entry.deadLetters.limit },
     verifyEveryMs: entry.verifyEveryMs,
+    places,
     stateDir,
     logger: log,
   });

@@ -9,6 +9,7 @@ export const createSink = (options: PostgresOptions): Sink =>
     connect: (context) => openPgSession(options.url, context),
     schema: options.schema ?? null,
     label: labelOf(options.url),
+    identify: true,
   });
 
 /** Host, port and database of a connection URL: what may stand in messages and logs. */

@@ -8,7 +8,7 @@ import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from 
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { isOrderConflict, ordersOf, parentsFirst, readConstraints } from './constraints.ts';
-import { isDataError, refusedValue, toSinkError } from './errors.ts';
+import { isDataError, refusedValue, sqlState, toSinkError } from './errors.ts';
 import { applySchemaChange } from './schema-change.ts';
 import type { Session } from './session.ts';
 import { TableAudit } from './table-audit.ts';
@@ -22,6 +22,8 @@ export interface SqlSinkOptions {
   readonly schema: string | null;
   /** Which server, for messages. No password. */
   readonly label: string;
+  /** Ask the server who it is: it may be reached by several addresses. */
+  readonly identify?: boolean;
 }
 
 /** What an open connection has. */
@@ -30,6 +32,7 @@ interface Live {
   readonly checkpoints: CheckpointTable;
   readonly target: Target;
   readonly writers: Map<string, TableWriter>;
+  readonly place: string | null;
   /** Waggle's own tables may be created although they were created before: nothing of this sink is there yet. */
   filling: boolean;
 }
@@ -45,6 +48,10 @@ export class SqlSink implements Sink {
 
   constructor(options: SqlSinkOptions) {
     this.#options = options;
+  }
+
+  get place(): string | null {
+    return this.#live?.place ?? null;
   }
 
   async open(context: SinkContext): Promise<Checkpoint | null> {
@@ -67,7 +74,8 @@ export class SqlSink implements Sink {
       const checkpoint = await checkpoints.take(this.#held);
       this.#held = true;
       const target = { session, schema, label, infinities: Number(settings?.['version']) >= 140_000, logger: context.logger };
-      this.#live = { session, checkpoints, target, writers: new Map(), filling: checkpoint === null || checkpoint.fill !== null };
+      const place = this.#options.identify === true ? await placeOf(session, schema) : null;
+      this.#live = { session, checkpoints, target, writers: new Map(), place, filling: checkpoint === null || checkpoint.fill !== null };
       return checkpoint;
     } catch (error) {
       await session?.close();
@@ -237,6 +245,20 @@ export class SqlSink implements Sink {
     return failure;
   }
 }
+
+/** Cluster, database and schema. Null: what speaks the protocol of Postgres need not know its functions. */
+const placeOf = async (session: Session, schema: string): Promise<string | null> => {
+  try {
+    const [row] = await session.query(
+      'SELECT c.system_identifier::text AS cluster, d.oid::text AS database FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()',
+      [],
+    );
+    return row === undefined ? null : `postgres ${row['cluster']} ${row['database']} ${schema}`;
+  } catch (error) {
+    if (sqlState(error) === null) throw error;
+    return null;
+  }
+};
 
 /** Tries each column of a refused statement alone, to say which one it was. Null: none alone, or it cannot be told. */
 const refusedColumn = async (live: Live, statement: Statement): Promise<WaggleError | null> => {

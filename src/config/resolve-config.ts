@@ -1,5 +1,6 @@
 /** The raw configuration in base units, with absolute paths and defaults that depend on other options. */
-import { basename, dirname, extname, resolve } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import type { Connector } from '../../connectors/registry.ts';
 import { parseDuration, parseSize } from '../support/units.ts';
 import type { Config, SinkConfig, TableOptions } from './config.ts';
@@ -75,7 +76,7 @@ const resolveSink = (source: ConfigSource, { name, type, common, options, connec
             timeoutMs: parseDuration(common.transform.timeout),
           },
     place,
-    tablesIn: connector.tablesIn === null ? null : `${type} ${describeTarget(absolute, connector)} ${connector.tablesIn(absolute)}`,
+    tablesIn: connector.tablesIn === null ? null : `${type} ${connector.tablesIn(absolute)}`,
     deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
     verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),
     batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
@@ -97,18 +98,28 @@ const describeTarget = (options: Readonly<Record<string, unknown>>, connector: C
 /** Two sinks on one file, or a sink on the hive, would destroy what stands there. */
 const checkPaths = (source: ConfigSource, config: Config, sinks: readonly RawSink[]): void => {
   const owners = new Map([
-    [config.hive, 'the hive'],
-    [config.state, 'the state directory'],
+    [realPath(config.hive), 'the hive'],
+    [realPath(config.state), 'the state directory'],
   ]);
   if (owners.size === 1) throw source.invalid(['state'], 'is the hive itself');
   for (const [index, { name, connector }] of sinks.entries()) {
     for (const option of connector.paths) {
       const path: unknown = (config.sinks[index]!.options as Record<string, unknown>)[option];
       if (typeof path !== 'string') continue;
-      const owner = owners.get(path);
+      const real = realPath(path);
+      const owner = owners.get(real);
       if (owner !== undefined) throw source.invalid(['sinks', name, option], `${owner} is at this path, too`);
-      owners.set(path, `the sink ${name}`);
+      owners.set(real, `the sink ${name}`);
     }
+  }
+};
+
+/** Without symbolic links, as far as the path is there. */
+const realPath = (path: string): string => {
+  try {
+    return realpathSync(path);
+  } catch {
+    return dirname(path) === path ? path : join(realPath(dirname(path)), basename(path));
   }
 };
 

@@ -25,6 +25,7 @@ import { type SinkError, type SinkOutage, type SinkState, sinkLag, type SinkStat
 import type { SinkStore } from './sink-store.ts';
 import { SinkTasks } from './sink-tasks.ts';
 import { StatusWriter } from './status-writer.ts';
+import type { TargetPlaces } from './target-places.ts';
 
 export interface SinkRunnerOptions {
   /** The sink's name in the configuration. */
@@ -48,6 +49,8 @@ export interface SinkRunnerOptions {
   readonly deadLetters: { readonly store: DeadLetterStore; readonly limit: number } | null;
   /** How often the target is verified in the background; null: only when asked. */
   readonly verifyEveryMs: number | null;
+  /** Shared by the sinks of one daemon. */
+  readonly places?: TargetPlaces;
   /** This sink's own directory under the state directory; made if it is not there. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -147,6 +150,7 @@ export class SinkRunner {
         sink: withKnownErrors(sink),
         tasks: new SinkTasks({ store, sink: name, verifyEveryMs, clock: this.#clock }),
         mappingSpec: this.#options.mapping,
+        places: this.#options.places ?? null,
         letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
         reader,
         head,
@@ -285,6 +289,9 @@ const stateOf = (cursor: FillCursor | null): SinkState => (cursor === null ? 'st
 /** The sink, with what its connector did not classify as SINK_FAILED. Everything else that a session throws is then not the sink's. */
 const withKnownErrors = (sink: Sink): Sink => ({
   wants: sink.wants,
+  get place() {
+    return sink.place ?? null;
+  },
   open: (context) => knownErrors(() => sink.open(context)),
   apply: (batch) => knownErrors(() => sink.apply(batch)),
   ...(sink.rehearse === undefined ? {} : { rehearse: (batch) => knownErrors(() => sink.rehearse!(batch)) }),

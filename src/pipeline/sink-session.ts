@@ -22,6 +22,7 @@ import { mappingChanges, type MappingSpec } from './mapping-changes.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
 import type { Sink, SinkContext } from './sink.ts';
 import type { SinkTasks } from './sink-tasks.ts';
+import type { TargetPlaces } from './target-places.ts';
 import { TaskRunner } from './task-runner.ts';
 
 export interface BatchOptions {
@@ -51,6 +52,8 @@ export interface SessionOptions {
   readonly tasks: SinkTasks | null;
   /** What the mapping was made of: tables whose part of it changed are read anew. */
   readonly mappingSpec: MappingSpec;
+  /** What the sinks of one daemon write; null: there is no other. */
+  readonly places: TargetPlaces | null;
 }
 
 /** Told what happens, for the status. Must not throw. */
@@ -125,6 +128,7 @@ export class SinkSession {
   async #begin(known: Checkpoint | null, catalog: Catalog): Promise<void> {
     const { reader, mapping, logger, fill } = this.#options;
     mapping.check(catalog);
+    this.#takePlace(catalog);
     const match = known === null ? null : reader.check(known);
     if (known !== null && match === 'exact') {
       this.#applier.begin(known, fill ? decodeCursor(known.fill) : null);
@@ -137,6 +141,14 @@ export class SinkSession {
       logger.warn({ code, checkpoint: known, match, next }, 'the checkpoint of the sink is not in the log');
     }
     await this.#beginAnew(known !== null);
+  }
+
+  /** Before anything is written. */
+  #takePlace({ tables }: Catalog): void {
+    const { sink, context, mapping, places } = this.#options;
+    if (places === null || sink.place == null) return;
+    const names = tables.map((table) => mapping.table(table)?.name).filter((name) => name !== undefined);
+    places.take(context.name, sink.place, names);
   }
 
   async #beginAnew(reconcile: boolean): Promise<void> {

@@ -18,6 +18,11 @@ export interface Sink {
    * d wins). `changes`: every change in log order, with before images.
    */
   readonly wants: 'states' | 'changes';
+  /**
+   * While open: names the place in which the sink's tables stand, as the target itself knows it, whatever address it was reached by. Two sinks must
+   * not write one table of one place. Left out or null: it keeps none, or the target does not tell.
+   */
+  readonly place?: string | null;
   /** Connects, prepares, tells the checkpoint kept in the target (null: none, an empty sink). Called again after an error. */
   open(context: SinkContext): Promise<Checkpoint | null>;
   /**

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
@@ -52,6 +52,23 @@ const failure = (yaml: string, env: NodeJS.ProcessEnv = {}, files: Readonly<Reco
   }
   throw new Error('the configuration was accepted');
 };
+
+describe('paths', () => {
+  it('one file under two names is one file', () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, 'waggle.yaml');
+    mkdirSync(join(directory.path, 'data'));
+    symlinkSync(join(directory.path, 'data'), join(directory.path, 'link'));
+    const sinks = (first: string, second: string): string =>
+      `hive: data/app.db\nsinks:\n  a: { type: sqlite, file: ${first} }\n  b: { type: sqlite, file: ${second} }\n`;
+    writeFileSync(path, sinks('data/x.db', 'link/x.db'));
+    expect(() => loadConfig(path)).toThrow(/4:28: sinks\.b\.file: the sink a is at this path, too/);
+    writeFileSync(path, sinks('data/x.db', 'link/app.db'));
+    expect(() => loadConfig(path)).toThrow(/sinks\.b\.file: the hive is at this path, too/);
+    writeFileSync(path, sinks('data/x.db', 'link/y.db'));
+    expect(loadConfig(path).sinks.length).toBe(2);
+  });
+});
 
 describe('the place of an option', () => {
   it('is file, line, column and full name; of what is not there, of what should hold it', () => {

@@ -5,10 +5,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { Client } from 'pg';
 import { expect, it } from 'vitest';
-import { DaemonScene } from '../helpers/daemon-scene.ts';
+import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { sinkStatus } from '../helpers/settled.ts';
+import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { until } from '../helpers/until.ts';
 import { waggle } from '../helpers/waggle-command.ts';
 
@@ -158,7 +159,7 @@ it('an expression that is none ends the daemon before it begins, and names sink 
 it('two sinks on one table are refused before any of them begins', { timeout: 60_000 }, async () => {
   const url = 'postgres://u:hunter2@127.0.0.1:1/db';
   await using scene = new DaemonScene({
-    sinks: { one: `{ type: postgres, url: "${url}" }`, two: `{ type: postgres, url: "${url}", schema: public }` },
+    sinks: { one: `{ type: postgres, url: "${url}" }`, two: `{ type: postgres, url: "${url.replace('127.0.0.1', 'localhost')}", schema: public }` },
   });
   await HiveApplication.run({ dir: scene.app, ops: 20, seed: SEED });
   const daemon = scene.start();
@@ -166,3 +167,30 @@ it('two sinks on one table are refused before any of them begins', { timeout: 60
   expect(daemon.stderr).toContain('the sinks one and two would both write the table');
   expect(daemon.stderr).not.toContain('hunter2');
 });
+
+it.skipIf(!hasPostgres)(
+  'two sinks on one table by two addresses of one server: the second stops before it writes, the first goes on',
+  { timeout: 60_000 },
+  async () => {
+    await using server = await startPostgres();
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+    const other = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`;
+    await using scene = new DaemonScene({
+      sinks: {
+        one: `{ type: postgres, url: "${server.url}" }`,
+        two: `{ type: postgres, url: "${other}", schema: public }`,
+        beside: `{ type: postgres, url: "${other}", schema: beside }`,
+      },
+    });
+    await HiveApplication.run({ dir: scene.app, ops: 20, seed: SEED });
+    const daemon = await scene.startReady();
+    const stopped = await until('one of both to stop', () => ['one', 'two'].find((name) => sinkStatus(scene.state, name)?.state === 'stopped'));
+    expect(sinkStatus(scene.state, stopped)).toMatchObject({
+      checkpoint: null,
+      error: { code: 'CONFIG_INVALID', message: expect.stringMatching(/^the sinks (one and two|two and one) would both write the table/) as string },
+    });
+    await scene.settled(['beside', stopped === 'one' ? 'two' : 'one']);
+    await daemon.stop();
+    expect(await scene.comparePostgres(server.url)).toMatchObject(EQUAL);
+  },
+);

@@ -3,6 +3,7 @@ import type { Catalog, Table } from '../../change/table.ts';
 import { WaggleError } from '../../support/errors.ts';
 import { TableMapping, type MappingOptions } from '../mapping.ts';
 import type { SinkTable } from '../sink.ts';
+import { sharedTable } from '../target-places.ts';
 
 export interface TableWriter {
   readonly name: string;
@@ -22,10 +23,7 @@ export const checkSharedTables = (sinks: readonly TableWriter[], catalog: Catalo
       if (table === null) continue;
       const place = `${tablesIn}\0${table.name}`;
       const owner = owners.get(place);
-      if (owner !== undefined && owner !== name)
-        throw new WaggleError('CONFIG_INVALID', `the sinks ${owner} and ${name} would both write the table ${table.name} of one target`, {
-          hint: 'Give one of them other tables, another schema, or other names with `to`.',
-        });
+      if (owner !== undefined && owner !== name) throw sharedTable([owner, name], table.name);
       owners.set(place, name);
     }
   }

@@ -59,6 +59,10 @@ export class TransformingSink implements Sink {
       };
   }
 
+  get place(): string | null {
+    return this.#sink.place ?? null;
+  }
+
   async open(context: SinkContext): Promise<Checkpoint | null> {
     this.#thread ??= await TransformThread.start(this.#options);
     return this.#sink.open(context);

@@ -13,7 +13,7 @@
  *
  * A body depends on its changes alone: sent again it is the same text.
  */
-import { columnJson, EnvelopeEncoder, firstOwnColumn, jsonValue, placeOf } from '../../src/change/envelope.ts';
+import { columnJson, EnvelopeEncoder, firstOwnColumn, jsonValue, markText, placeOf } from '../../src/change/envelope.ts';
 import { RowRefusedError, type SinkChange, type SinkRowChange, type SinkTable, type SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { VERSION } from '../../src/support/version.ts';
 
@@ -128,7 +128,7 @@ const recordsOnly =
   };
 
 const dataText = (change: RecordChange): string => {
-  if (change.op === 't') return 'null';
+  if (change.op === 't') return markText(change);
   const values = change.after ?? change.before;
   if (values === null) return 'null';
   const labels = labelsOf(change.table);

@@ -73,7 +73,8 @@ export interface TruncateEvent extends EventFrame {
   readonly op: 't';
   readonly key: null;
   readonly before: null;
-  readonly after: null;
+  /** Where deletes are soft no row goes: all that have NULL in this one column get this value. */
+  readonly after: EventRow | null;
 }
 
 export interface SchemaEvent extends EventFrame {
@@ -98,7 +99,7 @@ export const envelopeObject = (change: EnvelopeChange, context: EnvelopeContext)
   const frame = { source: sourceOf({ source, context, table, previous }), transaction: transactionOf(source), ...times };
   switch (change.op) {
     case 't':
-      return { seq: source.seq, op: 't', key: null, before: null, after: null, ...frame };
+      return { seq: source.seq, op: 't', key: null, before: null, after: markOf(change), ...frame };
     case 's':
       return { seq: source.seq, op: 's', key: null, before: null, after: null, ...schemaOf(change), ...frame };
     default:
@@ -122,6 +123,9 @@ const eventValue = (value: Value): EventValue => {
 // fromEntries defines own properties, also for a column named __proto__.
 const rowOf = (table: EnvelopeTable, values: readonly Value[], first: number): EventRow =>
   Object.fromEntries(table.columns.slice(first).map((column, index) => [column.name, eventValue(values[index + first] ?? null)]));
+
+const markOf = ({ table, mark }: EnvelopeChange & { op: 't' }): EventRow | null =>
+  mark === undefined ? null : { [table.columns[mark.column]!.name]: eventValue(mark.value) };
 
 const keyOf = (change: EnvelopeChange & { op: 'c' | 'u' | 'd' | 'r' }): EventRow => {
   const { table, key, source } = change;

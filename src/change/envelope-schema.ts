@@ -54,7 +54,12 @@ export const rowEventSchema = z.strictObject({
   ...frame,
 });
 
-export const truncateEventSchema = z.strictObject({ op: z.literal('t').describe('All rows of the table are gone.'), ...nothing, ...frame });
+export const truncateEventSchema = z.strictObject({
+  op: z.literal('t').describe('All rows of the table are gone.'),
+  ...nothing,
+  after: row.nullable().describe('Where deletes are soft no row goes: all that have NULL in this one column get this value.'),
+  ...frame,
+});
 
 const columns = z.array(z.strictObject({ name: z.string(), type: z.string(), key: count, not_null: z.boolean(), default: value })).nullable();
 

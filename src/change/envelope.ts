@@ -8,6 +8,7 @@
  * - `key` holds the key columns in key order; tables without a declared key have `waggle_rowid` alone. Where a key column is NULL, is not valid
  *   Unicode, or is a BLOB where the column's declared type says text (or the other way round), `waggle_rowid` follows the key columns.
  *   `before` and `after` never hold `waggle_rowid`.
+ * - `t`: all rows of the table are gone. Where deletes are soft its `after` holds the one column that all rows get instead that have it NULL.
  * - `transaction.last` is true on the last change of a transaction. Where the reader filters tables, that change may not be among
  *   those it gets: the next transaction's id tells then.
  * - The outer `ts_*` are the same time as `source.ts_*`, so that an event that is delivered again is the same text.
@@ -46,7 +47,13 @@ export type EnvelopeChange =
       readonly after: readonly Value[] | null;
       readonly source: Change;
     }
-  | { readonly op: 't'; readonly table: EnvelopeTable; readonly source: Change }
+  | {
+      readonly op: 't';
+      readonly table: EnvelopeTable;
+      readonly source: Change;
+      /** No row goes: all that have NULL in this column get this value. */
+      readonly mark?: { readonly column: number; readonly value: Value };
+    }
   | { readonly op: 's'; readonly table: EnvelopeTable | null; readonly previous: EnvelopeTable | null; readonly source: Change };
 
 export interface EnvelopeContext {
@@ -74,7 +81,7 @@ export class EnvelopeEncoder {
     const seq = source.seq === null ? 'null' : String(source.seq);
     switch (change.op) {
       case 't':
-        return `{"seq":${seq},"op":"t","key":null,"before":null,"after":null,${frame.beforeTable}${this.#layout(change.table).name}${frame.afterTable}${transactionText(source)}${frame.times}`;
+        return `{"seq":${seq},"op":"t","key":null,"before":null,"after":${markText(change)},${frame.beforeTable}${this.#layout(change.table).name}${frame.afterTable}${transactionText(source)}${frame.times}`;
       case 's':
         return `{"seq":${seq},"op":"s","key":null,"before":null,"after":null,${schemaText(change)}${frame.beforeTable}${schemaTableText(change)}${frame.afterTable}${transactionText(source)}${frame.times}`;
       default: {
@@ -229,6 +236,13 @@ const transactionText = ({ seq, transaction, collectionOrder }: Change): string 
   if (transaction === null || seq === null) return 'null';
   const last = seq === transaction.lastSeq ? ',"last":true' : '';
   return `{"id":"${transaction.txid}","total_order":${seq - transaction.firstSeq + 1},"data_collection_order":${collectionOrder}${last}}`;
+};
+
+/** Of a `t`: what all rows get that stay, or null where they go. */
+export const markText = ({ table, mark }: EnvelopeChange & { op: 't' }): string => {
+  if (mark === undefined) return 'null';
+  const column = table.columns[mark.column]!;
+  return `{${JSON.stringify(column.name)}:${columnJson(column, mark.value)}}`;
 };
 
 const schemaText = ({ table, previous, source }: EnvelopeChange & { op: 's' }): string => {

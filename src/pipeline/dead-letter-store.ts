@@ -147,12 +147,9 @@ export class DeadLetterStore implements Disposable {
    */
   replace({ sink, row, change: latest, error, atMs }: NewLetter): boolean {
     return this.#try(() => {
-      const held = this.#database
-        .prepare<[string, string, string], string>('SELECT change FROM dead_letters WHERE sink = ? AND source = ? AND row = ?')
-        .pluck()
-        .get(sink, latest.table.name, row);
-      if (held === undefined) return false;
-      const change = joined(decodeLetter(held), latest);
+      const held = this.held(sink, latest.table.name, row);
+      if (held === null) return false;
+      const change = joined(held, latest);
       const { changes } = this.#database
         .prepare(
           `UPDATE dead_letters SET changes = changes + (seq IS NOT ?3), op = ?2, seq = ?3, change = ?4, error = coalesce(?5, error), last_at_ms = ?6, settled_seq = NULL,
@@ -169,6 +166,17 @@ export class DeadLetterStore implements Disposable {
           8: row,
         });
       return changes > 0;
+    });
+  }
+
+  /** The change in the row's first letter. */
+  held(sink: string, table: string, row: string): RowChange | null {
+    return this.#try(() => {
+      const text = this.#database
+        .prepare<[string, string, string], string>('SELECT change FROM dead_letters WHERE sink = ? AND source = ? AND row = ? ORDER BY id')
+        .pluck()
+        .get(sink, table, row);
+      return text === undefined ? null : decodeLetter(text);
     });
   }
 

@@ -2,8 +2,9 @@
  * One sink's dead letters, as its session needs them.
  *
  * Order per row: once a change of a row was refused, no later `c` or `u` of that row goes to the target before the letter was retried or discarded.
- * A sink that wants states keeps one letter a row, with its last state; its `d` and a `t` of its table go to the target and take the letter's
- * place, because a row that the hive no longer has must not stay there. A sink that wants changes keeps every change of the row, in order.
+ * A sink that wants states keeps one letter a row, with its last state; its `d` goes to the target and takes the letter's place, because a row that the
+ * hive no longer has must not stay there. A sink that wants changes keeps every change of the row, in order. A `t` takes the place of all letters of its
+ * table.
  *
  * Letters are stored before the batch without them is applied: a kill in between stores them again.
  */
@@ -12,12 +13,14 @@ import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { DeadLetter, DeadLetterStore } from './dead-letter-store.ts';
 import { rowIdentity } from './letter-codec.ts';
+import type { TableMapping } from './mapping.ts';
 import type { Sink, SinkChange } from './sink.ts';
 
 export interface DeadLettersOptions {
   readonly store: DeadLetterStore;
   readonly sink: string;
   readonly wants: Sink['wants'];
+  readonly mapping: TableMapping;
   /** So many letters at most; with the next one the sink stops. */
   readonly limit: number;
   readonly clock: Clock;
@@ -51,7 +54,7 @@ export class DeadLetters {
     this.#sync();
     let passing = part;
     this.#options.store.transaction(() => {
-      passing = part.filter((change) => this.#passes(change));
+      passing = part.flatMap((change) => this.#passing(change));
     });
     return passing;
   }
@@ -95,27 +98,34 @@ export class DeadLetters {
     this.#options.store.refusedAgain(letter.id, { code, message, hint });
   }
 
-  #passes(change: SinkChange): boolean {
+  #passing(change: SinkChange): SinkChange[] {
     const { source } = change;
     const states = this.#options.wants === 'states';
-    if (source.op === 's') return true;
+    if (source.op === 's') return [change];
     const rows = this.#rows.get(source.table.name);
-    if (rows === undefined) return true;
+    if (rows === undefined) return [change];
     if (source.op === 't') {
-      if (states && source.seq !== null) this.#settle(source.table.name, null, source.seq);
-      return true;
+      if (source.seq !== null) this.#settle(source.table.name, null, source.seq);
+      return [change];
     }
-    if (source.before === null && source.after === null) return true;
+    if (source.before === null && source.after === null) return [change];
     const row = rowIdentity(source);
     const letter = rows.get(row);
-    if (letter === undefined) return true;
+    if (letter === undefined) return [change];
     // A delete that was refused itself waits like anything else.
     if (states && source.op === 'd' && letter !== 'd' && source.seq !== null) {
       this.#settle(source.table.name, row, source.seq);
-      return true;
+      return this.#removal(change, source, row);
     }
     this.#store(source, row, null);
-    return false;
+    return [];
+  }
+
+  /** The target has the row as it was before the first change that it refused: perhaps with another key, certainly with values that it takes. */
+  #removal(change: SinkChange, deleted: RowChange, row: string): SinkChange[] {
+    const { store, sink, mapping } = this.#options;
+    const before = store.held(sink, deleted.table.name, row)?.before ?? null;
+    return before === null ? [change] : mapping.map({ ...deleted, before });
   }
 
   #settle(table: string, row: string | null, seq: number): void {

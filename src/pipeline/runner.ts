@@ -151,7 +151,10 @@ export class SinkRunner {
         tasks: new SinkTasks({ store, sink: name, verifyEveryMs, clock: this.#clock }),
         mappingSpec: this.#options.mapping,
         places: this.#options.places ?? null,
-        letters: deadLetters === null ? null : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, clock: this.#clock }),
+        letters:
+          deadLetters === null
+            ? null
+            : new DeadLetters({ ...deadLetters, sink: name, wants: sink.wants, mapping: this.#mapping, clock: this.#clock }),
         reader,
         head,
         rows,

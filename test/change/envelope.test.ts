@@ -137,6 +137,16 @@ describe('the envelope', () => {
       expect(withRawNumbers(envelopeObject(mapped, CONTEXT))).toBe(encode(change));
       expect(envelopeSchema.safeParse(JSON.parse(encode(change))).error).toBeUndefined();
     }
+    const soft = new TableMapping({ tables: { items: { deleted: 'soft' } } }).change({ op: 't', ...placed, table: ITEMS })!;
+    const marked = encodeEnvelope(soft, CONTEXT);
+    expect(withRawNumbers(envelopeObject(soft, CONTEXT))).toBe(marked);
+    expect(JSON.parse(marked)).toMatchObject({
+      op: 't',
+      key: null,
+      before: null,
+      after: { deleted_at: expect.stringMatching(/^2\d{3}-.*Z$/) as string },
+    });
+    expect(envelopeSchema.safeParse(JSON.parse(marked)).error).toBeUndefined();
     expect(JSON.parse(encode({ op: 't', ...placed, table: ITEMS }))).toMatchObject({
       op: 't',
       key: null,

@@ -40,7 +40,6 @@ const withStateDir = (place: string, sink: Sink): Sink => ({
 /** A receiver's own business: tables, their columns and the right to write them. And it keeps no checkpoint: at least once, nobody is fenced. */
 const WITHOUT = [
   'follows ADD, RENAME and DROP COLUMN in the middle of a part',
-  'marks the rows of an emptied table where deletes are soft',
   'ends in the same state when a batch is delivered again',
   'makes whole a batch that broke off',
   "refuses waggle's own table names",

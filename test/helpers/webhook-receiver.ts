@@ -125,9 +125,16 @@ export class WebhookReceiver implements AsyncDisposable {
       for (const { model, op, id, data } of writesOf(received)) {
         if (op === 'put') put.run(model, id, data);
         else if (op === 'remove') this.db.prepare('DELETE FROM rows WHERE model = ? AND id = ?').run(model, id);
-        else this.db.prepare('DELETE FROM rows WHERE model = ?').run(model);
+        else if (data === 'null' || data === '{}') this.db.prepare('DELETE FROM rows WHERE model = ?').run(model);
+        else this.#mark(model, data);
       }
     })();
+  }
+
+  /** All rows stay; those that have NULL in this column get its value. */
+  #mark(model: string, data: string): void {
+    const [column] = Object.keys(JSON.parse(data) as object);
+    this.db.prepare('UPDATE rows SET data = json_patch(data, ?) WHERE model = ? AND data ->> ? IS NULL').run(data, model, column);
   }
 }
 

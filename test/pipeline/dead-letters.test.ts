@@ -157,6 +157,24 @@ describe('a refused row', () => {
     expect(scene.tables().sink).toEqual(scene.tables().source);
   });
 
+  test.each(['states', 'changes'] as const)('letters of rows that an emptied table had go with them, where the sink wants %s', async (wants) => {
+    using scene = new RunnerScene();
+    scene.sink = new SqliteTestSink(wants);
+    scene.sink.refuses = ({ table }) => table.name === 'items';
+    const { runner, stop } = scene.start({ fill: false, deadLetters: { store: scene.letters, limit: 100 } });
+    await scene.until(runner, ({ state }) => state === 'streaming');
+    scene.source.insertItem();
+    scene.source.insertItem();
+    await scene.caughtUp(runner);
+    expect(scene.letters.count('test')).toBe(2);
+    scene.source.recreate('items');
+    scene.source.insertItem(77);
+    await scene.caughtUp(runner);
+    await scene.until(runner, () => scene.letters.count('test') === 1);
+    expect(scene.letters.list('test').map(({ change }) => change.after!.rowid)).toEqual([77]);
+    await stop();
+  });
+
   test('with the limit the sink stops and says so', async () => {
     using scene = new RunnerScene();
     scene.sink.refuses = ({ table }) => table.name === 'items';

@@ -63,6 +63,44 @@ it('a row whose key in the target moves while it is refused leaves nothing behin
   hive.close();
 });
 
+it('a row that is deleted while its new key is refused leaves nothing under the old one', { timeout: 60_000 }, async () => {
+  await using of = scene('{ key: [handle], columns: { types: { flag: boolean } } }');
+  const hive = openHive(of);
+  await of.startReady();
+  await of.settled();
+  hive.exec("UPDATE a SET handle = 'h5', flag = 'bad' WHERE id = 1");
+  await of.settled();
+  hive.exec("UPDATE a SET handle = 'h6' WHERE id = 1");
+  await of.settled();
+  expect(letters(of)).toMatch(/copy {2}a/);
+  hive.exec('DELETE FROM a WHERE id = 1');
+  await of.settled();
+  expect(rows(of)).toEqual([['h2', 0]]);
+  expect(letters(of)).toBe('no dead letters\n');
+  hive.close();
+});
+
+it('where deletes are soft it is the row as the target has it that gets the mark', { timeout: 60_000 }, async () => {
+  await using of = scene('{ key: [handle], deleted: soft }');
+  const copy = new Database(of.path('copy.sqlite'));
+  copy.exec("CREATE TABLE a (id INT, handle TEXT PRIMARY KEY, flag CHECK (flag <> 'bad'), v, deleted_at TEXT)");
+  const hive = openHive(of);
+  await of.startReady();
+  await of.settled();
+  hive.exec("UPDATE a SET handle = 'h5', flag = 'bad' WHERE id = 1; UPDATE a SET flag = 'bad' WHERE id = 2");
+  await of.settled();
+  expect(letters(of).split('\n').length).toBe(3);
+  hive.exec('DELETE FROM a');
+  await of.settled();
+  expect(copy.prepare('SELECT id, handle, flag, deleted_at IS NOT NULL FROM a ORDER BY id').raw().all()).toEqual([
+    [1, 'h1', 1, 1],
+    [2, 'h2', 0, 1],
+  ]);
+  expect(letters(of)).toBe('no dead letters\n');
+  copy.close();
+  hive.close();
+});
+
 it('verify tells of rows that are refused, and writes no letter', { timeout: 60_000 }, async () => {
   await using of = scene('{ columns: { types: { flag: boolean } } }');
   const hive = openHive(of);

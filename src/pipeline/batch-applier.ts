@@ -13,6 +13,7 @@ import type { LogReader } from '../log/log-reader.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
 import { type PartOptions, transactionParts } from './batch-parts.ts';
+import type { DeadLetter } from './dead-letter-store.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import { encodeCursor, type FillCursor } from './fill-cursor.ts';
 import { findRefused, isRefusal } from './isolation.ts';
@@ -176,23 +177,34 @@ export class BatchApplier {
     );
   }
 
-  /** What `waggle dead-letters retry` asked for. A letter that is refused again stays, and the later ones of its row with it. */
+  /** What `waggle dead-letters retry` asked for. */
   async retryLetters(): Promise<void> {
-    const { letters, mapping } = this.#options;
+    const { letters, sink } = this.#options;
     if (letters === null || this.#cursor !== null || !letters.refresh()) return;
+    let passed = await this.#retryEach(letters, letters.asked());
+    // A row can have been refused for want of one that is there now: a foreign key of the target.
+    while (passed && sink.wants === 'states') passed = await this.#retryEach(letters, letters.all());
+  }
+
+  /** A letter that is refused again stays, and the later ones of its row with it. True: one was not. */
+  async #retryEach(letters: DeadLetters, tried: readonly DeadLetter[]): Promise<boolean> {
+    const { mapping } = this.#options;
     const refused = new Set<string>();
-    for (const letter of letters.asked()) {
+    let passed = false;
+    for (const letter of tried) {
       const row = `${letter.table} ${letter.row}`;
       const error = refused.has(row)
         ? new WaggleError(letter.error.code, letter.error.message, { hint: letter.error.hint })
         : await this.#retry(letter.change, mapping);
       if (error === null) {
         letters.retried(letter);
+        passed = true;
         continue;
       }
       refused.add(row);
       letters.refusedAgain(letter, error);
     }
+    return passed;
   }
 
   async #retry(change: RowChange, mapping: TableMapping): Promise<WaggleError | null> {

@@ -89,6 +89,10 @@ export class DeadLetters {
     return this.#count === 0 ? [] : this.#options.store.asked(this.#options.sink);
   }
 
+  all(): DeadLetter[] {
+    return this.#count === 0 ? [] : this.#options.store.list(this.#options.sink);
+  }
+
   retried(letter: DeadLetter): void {
     this.#options.store.remove(letter.id);
     this.#load();

@@ -138,3 +138,51 @@ it.skipIf(!hasPostgres)(
     await admin.end();
   },
 );
+
+it.skipIf(!hasPostgres)('children of a refused parent are refused, too, and come with it when it is retried', { timeout: 90_000 }, async () => {
+  await using server = await startPostgres();
+  const admin = new Client({ connectionString: server.url });
+  await admin.connect();
+  await admin.query(`CREATE TABLE parents (id bigint PRIMARY KEY, v varchar(5));
+    CREATE TABLE children (id bigint PRIMARY KEY, parent bigint REFERENCES parents, v text);
+    CREATE TABLE grandchildren (id bigint PRIMARY KEY, child bigint REFERENCES children)`);
+  await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { server: `{ type: postgres, url: "${server.url}" }` } });
+  const hive = new Database(scene.hive);
+  hive.exec(`PRAGMA journal_mode = WAL; CREATE TABLE parents (id INTEGER PRIMARY KEY, v TEXT);
+    CREATE TABLE children (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parents, v TEXT);
+    CREATE TABLE grandchildren (id INTEGER PRIMARY KEY, child INTEGER REFERENCES children)`);
+  const run = (...args: string[]): ReturnType<typeof waggle> => waggle([...args, '-c', scene.config]);
+  const daemon = await scene.startReady();
+  await scene.settled();
+  // One transaction, in which only one row is wrong by itself.
+  hive.exec(`BEGIN; INSERT INTO parents VALUES (1, 'fits'), (2, 'is too long'), (3, 'fits');
+    INSERT INTO children VALUES (10, 1, 'x'), (20, 2, 'x'), (21, 2, 'x'), (30, 3, 'x');
+    INSERT INTO grandchildren VALUES (100, 10), (200, 20), (300, 30); COMMIT`);
+  await scene.settled();
+  const refused = run('dead-letters', 'list').stdout.split('\n').slice(0, -1);
+  expect(refused.map((line) => /server {2}(\w+) {2}c (\d+)/.exec(line)?.slice(1, 3))).toEqual([
+    ['parents', '2'],
+    ['children', '20'],
+    ['children', '21'],
+    ['grandchildren', '200'],
+  ]);
+  expect(refused[1]).toMatch(/table children: the target refuses a row \(SQLSTATE 23503, constraint children_parent_fkey\)/);
+  const ids = async (table: string): Promise<unknown[]> =>
+    (await admin.query({ text: `SELECT id::int FROM ${table} ORDER BY id`, rowMode: 'array' })).rows.flat() as unknown[];
+  expect([await ids('parents'), await ids('children'), await ids('grandchildren')]).toEqual([
+    [1, 3],
+    [10, 30],
+    [100, 300],
+  ]);
+  await admin.query('ALTER TABLE parents ALTER COLUMN v TYPE text');
+  expect(run('dead-letters', 'retry', 'server', /^\d+/.exec(refused[0]!)![0]).stdout).toMatch(/^1 dead letter will be tried/);
+  await until('all letters to go', () => run('dead-letters', 'list').stdout === 'no dead letters\n');
+  expect([await ids('parents'), await ids('children'), await ids('grandchildren')]).toEqual([
+    [1, 2, 3],
+    [10, 20, 21, 30],
+    [100, 200, 300],
+  ]);
+  await daemon.stop();
+  hive.close();
+  await admin.end();
+});

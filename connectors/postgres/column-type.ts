@@ -78,6 +78,25 @@ export const kindOfType = (typeName: string): ColumnKind => {
   }
 };
 
+const NUMBERS = 'smallint|integer|bigint|numeric|real|double precision';
+
+/** Types of a user's column that hold no value of that kind, whatever it is. Only what is certain: text may be digits, and digits a date. */
+const NEVER: Readonly<Record<UserKind | SinkColumn['affinity'], RegExp>> = {
+  INTEGER: /^(bytea|uuid|.*\[\])$/,
+  REAL: /^(bytea|uuid|.*\[\])$/,
+  NUMERIC: /^bytea$/,
+  TEXT: /^bytea$/,
+  BLOB: new RegExp(`^(${NUMBERS}|boolean|uuid|date|interval|time.*|.*\\[\\])$`),
+  timestamp: new RegExp(`^(${NUMBERS}|boolean|bytea|uuid|jsonb?|interval|.*\\[\\])$`),
+  boolean: /^(bytea|uuid|date|time.*|.*\[\])$/,
+  json: /^bytea$/,
+};
+
+/** True where every value of the column's own kind would be refused by a target column of this type (`format_type(oid, -1)`). */
+export const neverHolds = (typeName: string, column: SinkColumn): boolean =>
+  // Without a declared type a column holds values of any kind.
+  (column.kind !== undefined || column.type !== '') && NEVER[column.kind ?? column.affinity].test(typeName);
+
 const INT64_MAX = 2n ** 63n - 1n;
 const INT64_MIN = -(2n ** 63n);
 

@@ -7,7 +7,7 @@ import type { SinkColumn, SinkTable, SinkTruncateChange } from '../../src/pipeli
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
 import { textOf } from '../value-text.ts';
-import { type ColumnKind, kindOfType, type OwnKind, typeFor, typeNameOf, wideningExpression } from './column-type.ts';
+import { type ColumnKind, kindOfType, neverHolds, type OwnKind, typeFor, typeNameOf, wideningExpression } from './column-type.ts';
 import { sqlState } from './errors.ts';
 import { quoteLiteral, quoteName, targetColumnName, targetTableName } from './names.ts';
 import type { Session } from './session.ts';
@@ -82,6 +82,7 @@ export class TargetTable {
       const found = state.columns.find((candidate) => candidate.name === targetColumnName(column.name));
       columns.push(found === undefined ? await addColumn(target, { table: name, column }) : targetColumn(found.name, found.type));
     }
+    if (!state.own) checkTypes(target, table, columns);
     const keyNames = table.key.map((index) => columns[index]!.name);
     if (!(await hasUniqueIndex(target, name, keyNames))) {
       if (!state.own)
@@ -135,6 +136,18 @@ export class TargetTable {
     await this.#target.session.script(`UPDATE ${this.quoted} SET ${quoted} = ${text}::${type} WHERE ${quoted} IS NULL`);
   }
 }
+
+/** A column of another type is told before the first of its rows, and not as a dead letter for each of them. */
+const checkTypes = ({ label }: Target, table: SinkTable, columns: readonly TargetColumn[]): void => {
+  const place = table.columns.findIndex((column, index) => neverHolds(columns[index]!.type, column));
+  if (place === -1) return;
+  const [source, found] = [table.columns[place]!, columns[place]!];
+  throw new WaggleError(
+    'SINK_TABLE_MISFIT',
+    `${label}, table ${targetTableName(table.name)}: the column ${found.name} is ${found.type}, which holds no ${source.kind ?? source.affinity} of the hive`,
+    { hint: 'Change its type in the target, leave the column out (`columns: exclude`), or say with `types` what it holds.' },
+  );
+};
 
 export const qualified = (target: Target, name: string): string => `${quoteName(target.schema)}.${quoteName(name)}`;
 

@@ -2,7 +2,7 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createSink } from '../../connectors/postgres/sink.ts';
 import type { Value } from '../../src/change/table.ts';
-import type { Sink } from '../../src/pipeline/sink.ts';
+import type { ColumnKind, Sink, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
@@ -203,6 +203,63 @@ describe.skipIf(absent)(`postgres${absent ? ' (PostgreSQL is not installed: skip
     expect(rows).toEqual([
       { at: expect.stringContaining('2026-01-01'), ok: true, doc: { a: '"x"' }, n: 5, price: '1.25', mood: 'ok', short: 'abcde', serial: '1' },
     ]);
+  });
+
+  describe("a column of the user's with another type", () => {
+    const make = async (declared: string, type: string, kind?: ColumnKind): Promise<SinkTable> => {
+      const table = sinkTable(`typed_${(counter += 1)}`, [
+        { name: 'id', key: true },
+        { name: 'v', type: declared },
+      ]);
+      await admin.query(`CREATE TABLE ${table.name} (id text PRIMARY KEY, v ${type})`);
+      return kind === undefined ? table : { ...table, columns: table.columns.with(1, { ...table.columns[1]!, kind }) };
+    };
+
+    it.each<[string, string, ColumnKind?]>([
+      ['INTEGER', 'uuid'],
+      ['INTEGER', 'bytea'],
+      ['REAL', 'integer[]'],
+      ['TEXT', 'bytea'],
+      ['BLOB', 'bigint'],
+      ['TEXT', 'jsonb', 'timestamp'],
+      ['TEXT', 'integer', 'timestamp'],
+      ['INTEGER', 'timestamptz', 'boolean'],
+    ])('that holds no value of the kind at all is told before the first row: %s → %s %s', async (declared, type, kind) => {
+      const table = await make(declared, type, kind);
+      const sink = await opened();
+      // Also a row that would do no harm.
+      await expect(sink.apply(batchOf([[upsert(table, ['a', null])]], checkpointAt(1)))).rejects.toMatchObject({
+        code: 'SINK_TABLE_MISFIT',
+        message: expect.stringMatching(
+          new RegExp(`table ${table.name}: the column v is .*, which holds no ${kind ?? declared} of the hive$`),
+        ) as string,
+      });
+      await sink.close();
+      expect((await admin.query(`SELECT * FROM ${table.name}`)).rows).toEqual([]);
+    });
+
+    it.each<[string, string, Value, ColumnKind?]>([
+      ['INTEGER', 'text', 5],
+      ['INTEGER', 'jsonb', 5],
+      ['INTEGER', 'boolean', 1],
+      ['INTEGER', 'date', 20_260_101],
+      ['REAL', 'integer', 5],
+      ['TEXT', 'integer', '5'],
+      ['TEXT', 'integer[]', '{5}'],
+      ['TEXT', 'uuid', '11111111-1111-1111-1111-111111111111'],
+      ['DECIMAL', 'text', 1.5],
+      ['BLOB', 'text', 'a text'],
+      ['', 'bigint', 5],
+      ['TEXT', 'text', '2026-01-01T00:00:00Z', 'timestamp'],
+      ['INTEGER', 'integer', 1, 'boolean'],
+      ['TEXT', 'integer', '5', 'json'],
+    ])('that some values fit takes these: %s → %s', async (declared, type, value, kind) => {
+      const table = await make(declared, type, kind);
+      const sink = await opened();
+      await apply(sink, upsert(table, ['a', value]));
+      await sink.close();
+      expect((await admin.query(`SELECT * FROM ${table.name}`)).rows.length).toBe(1);
+    });
   });
 
   describe('constraints of the target that were legal in the hive as a whole', () => {

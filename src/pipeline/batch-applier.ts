@@ -119,6 +119,17 @@ export class BatchApplier {
     }
   }
 
+  /** The batch or, where a row of it is refused, nothing: then the sink is open again, and false is given back. */
+  async deliverWhole(batch: Delivery): Promise<boolean> {
+    try {
+      return (await this.#try(batch)) === null;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await this.reopen();
+      return false;
+    }
+  }
+
   /** Null: applied. A refusal that can be put down to a row is given back, with the sink open again; everything else is thrown. */
   async #try(batch: Delivery): Promise<WaggleError | null> {
     const { sink, letters } = this.#options;

@@ -93,6 +93,13 @@ export class DeadLetters {
     return this.#count === 0 ? [] : this.#options.store.list(this.#options.sink);
   }
 
+  /** Something has changed in the target for which they may fit now. */
+  askAll(): void {
+    if (this.#count === 0) return;
+    this.#options.store.askRetry(this.#options.sink, null);
+    this.#news = true;
+  }
+
   retried(letter: DeadLetter): void {
     this.#options.store.remove(letter.id);
     this.#load();

@@ -6,8 +6,13 @@ import type { RowPlace } from '../change/table.ts';
 import { keyPrefix } from '../sqlite/key-order.ts';
 
 export interface FillCursor {
-  /** True: the target may hold rows that the hive does not (anymore); each table is emptied when its fill begins. */
+  /**
+   * True: the target may hold rows that the hive does not (anymore). They are removed behind the fill of each table, so that whoever reads the target never
+   * meets an empty one; where that cannot be, the table is emptied when its fill begins.
+   */
   readonly reconcile: boolean;
+  /** `tables[0]` is to be emptied: filling it beside its old rows did not work. */
+  readonly empties?: boolean;
   /** Tables that are still to be filled; the first of them is begun. */
   readonly tables: readonly string[];
   /** Where the last row of `tables[0]` that was filled stands; null: none yet. */
@@ -39,10 +44,13 @@ export const fillAgain = (cursor: FillCursor | null, tables: readonly string[]):
 
 /** Null when that was the last table. */
 export const nextTable = (cursor: FillCursor, rows = 0): FillCursor | null =>
-  cursor.tables.length <= 1 ? null : { ...cursor, tables: cursor.tables.slice(1), after: null, generation: null, rows: cursor.rows + rows, share: 0 };
+  cursor.tables.length <= 1 ? null : { ...restartTable(cursor), tables: cursor.tables.slice(1), rows: cursor.rows + rows, empties: false };
 
 /** The same table from its first row again. */
 export const restartTable = (cursor: FillCursor): FillCursor => ({ ...cursor, after: null, generation: null, share: 0 });
+
+/** The same table from its first row again, emptied before. */
+export const emptyTable = (cursor: FillCursor): FillCursor => ({ ...restartTable(cursor), empties: true });
 
 /** Where a row stands in its table's order. */
 export const placeOfRow = ({ table, rowid, record }: Row): RowPlace =>

@@ -13,10 +13,10 @@ import type { LogReader } from '../log/log-reader.ts';
 import type { HeadNotice } from '../stream/head-notice.ts';
 import type { Clock } from '../support/clock.ts';
 import { WaggleError } from '../support/errors.ts';
-import { BatchApplier } from './batch-applier.ts';
+import { BatchApplier, type Delivery } from './batch-applier.ts';
 import { chunkParts } from './batch-parts.ts';
 import type { DeadLetters } from './dead-letters.ts';
-import { beginFill, decodeCursor, encodeCursor, fillAgain, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
+import { beginFill, decodeCursor, emptyTable, encodeCursor, fillAgain, type FillCursor, nextTable, placeOfRow, restartTable } from './fill-cursor.ts';
 import type { TableMapping } from './mapping.ts';
 import { mappingChanges, type MappingSpec } from './mapping-changes.ts';
 import type { RowChunk, RowSource } from './row-source.ts';
@@ -81,6 +81,7 @@ export class SinkSession {
   readonly #options: SessionOptions;
   readonly #applier: BatchApplier;
   #stopSeq: number | null = null;
+  #tasks: TaskRunner | null = null;
   /** The chunk behind the one that is being applied. */
   #ahead: { readonly cursor: FillCursor; readonly chunk: Promise<RowChunk | null> } | null = null;
 
@@ -101,6 +102,7 @@ export class SinkSession {
     await this.#begin(known, catalog);
     observer.opened(this.#applier.checkpoint, this.#applier.cursor);
     const tasks = this.#taskRunner(stop);
+    this.#tasks = tasks;
     while (!stop.abandon.aborted) {
       if (this.#applier.cursor !== null && !stop.finish.aborted) {
         await this.#fillStep(this.#applier.cursor, stop);
@@ -158,8 +160,8 @@ export class SinkSession {
     const cursor = fill ? beginFill(names, reconcile) : null;
     this.#applier.begin({ logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(cursor) }, cursor);
     this.#options.tasks?.saveMapping(JSON.stringify(this.#options.mappingSpec));
-    // Saved at once: a kill before the first batch must not lose what comes between.
-    if (cursor === null) await this.#applier.save();
+    // Saved at once: a kill before the first batch must not lose what comes between, and a row that is refused in it must not meet the old checkpoint.
+    if (cursor === null || reconcile) await this.#applier.save();
   }
 
   /** Tables that the sink did not get before are filled; those that it gets in another form now are compared and mended, or filled where that cannot be. */
@@ -219,17 +221,38 @@ export class SinkSession {
     await this.#applyUpTo(chunk.asOf.seq, stop);
     if (stop.abandon.aborted) return;
     this.#checkReached(chunk.asOf);
-    const next = cursorBehind(cursor, chunk);
-    if (next !== null && !stop.finish.aborted) this.#readAhead(next);
+    const keepsRows = this.#keepsRows(cursor, chunk);
+    const next = keepsRows ? placedBehind(cursor, chunk) : cursorBehind(cursor, chunk);
+    const last = keepsRows && chunk.done;
+    if (next !== null && !last && !stop.finish.aborted) this.#readAhead(next);
     const first = cursor.after === null;
+    const empty = first && cursor.reconcile && !keepsRows;
     if (first) this.#options.letters?.forgetTable(chunk.table.name);
-    await this.#applier.deliver({
-      parts: () =>
-        chunkParts(chunk, { ...this.#applier.partOptions(), begin: first, empty: first && cursor.reconcile, timestampUs: clock.now() * 1000 }),
+    const batch: Delivery = {
+      parts: () => chunkParts(chunk, { ...this.#applier.partOptions(), begin: first, empty, timestampUs: clock.now() * 1000 }),
       checkpoint: { ...this.#applier.checkpoint, fill: encodeCursor(next) },
       cursor: next,
       counts: { changes: 0, transactions: 0 },
-    });
+    };
+    if (!keepsRows) await this.#applier.deliver(batch);
+    else if (!(await this.#applier.deliverWhole(batch))) this.#applier.moveCursor(emptyTable(cursor));
+    else if (last) await this.#removeSurplus(this.#applier.cursor!, stop);
+  }
+
+  /** Old rows of the target stay until the new ones are there. What was marked, or is a history, nothing could tell from surplus rows. */
+  #keepsRows(cursor: FillCursor, { table }: RowChunk): boolean {
+    const { sink, mapping } = this.#options;
+    if (!cursor.reconcile || cursor.empties === true || sink.audit === undefined || this.#tasks === null) return false;
+    const mapped = mapping.table(table)!;
+    return mapped.history !== true && mapped.deletedAt === undefined;
+  }
+
+  /** A kill on the way begins with the last chunk again. */
+  async #removeSurplus(cursor: FillCursor, stop: StopSignals): Promise<void> {
+    const finish = AbortSignal.any([stop.finish, stop.abandon]);
+    const mended = await this.#tasks!.mend(cursor.tables[0]!, finish);
+    if (finish.aborted) return;
+    this.#applier.moveCursor(mended ? nextTable(cursor) : emptyTable(cursor));
   }
 
   #checkReached({ seq, txid }: RowChunk['asOf']): void {
@@ -310,8 +333,10 @@ export class SinkSession {
   }
 }
 
-const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null => {
-  if (chunk.done) return nextTable(cursor, chunk.rows.length);
+const cursorBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor | null =>
+  chunk.done ? nextTable(cursor, chunk.rows.length) : placedBehind(cursor, chunk);
+
+const placedBehind = (cursor: FillCursor, chunk: RowChunk): FillCursor => {
   const last = chunk.rows.at(-1);
   const after = last === undefined ? cursor.after : placeOfRow(last);
   return { ...cursor, after, generation: chunk.generation, rows: cursor.rows + chunk.rows.length, share: cursor.share + chunk.share };

@@ -43,13 +43,15 @@ export class TaskRunner {
   readonly #options: TaskRunnerOptions;
   readonly #session: TaskSession;
   readonly #tasks: SinkTasks;
+  /** What is told of the stream. */
+  #audit: Audit | null = null;
   #running: { readonly task: SinkTask; readonly audit: Audit; pausedUntilMs: number } | null = null;
 
   constructor(options: TaskRunnerOptions, tasks: SinkTasks, session: TaskSession) {
     this.#options = options;
     this.#tasks = tasks;
     this.#session = session;
-    session.applier.onPart = (part) => this.#running?.audit.streamed(part);
+    session.applier.onPart = (part) => this.#audit?.streamed(part);
   }
 
   /** A step of what was asked for. False: nothing to do now. */
@@ -71,7 +73,7 @@ export class TaskRunner {
       tasks.progress(task, audit.result);
       if (!finished) return true;
     } catch (error) {
-      this.#running = null;
+      this.#end();
       // The sink itself failed while it was mended or caught up: that is for the runner. The target could not be read: that is for whoever asked.
       if (!(error instanceof AuditError)) throw error;
       tasks.failed(task, error.reason);
@@ -79,7 +81,7 @@ export class TaskRunner {
       await this.#session.applier.reopen();
       return true;
     }
-    this.#running = null;
+    this.#end();
     tasks.done(task, audit.result, audit.values);
     const differences = differencesOf(audit.result);
     logger[differences > 0 ? 'warn' : 'info'](
@@ -87,6 +89,34 @@ export class TaskRunner {
       task.kind === 'resync' ? 'the target was compared and mended' : 'the target was compared',
     );
     return true;
+  }
+
+  /**
+   * Compares one table and mends it, to the end: as a resync, but for a table that is being filled. False: the target cannot be read so far that all
+   * surplus rows are found (the sink is open again), or `signal` is aborted.
+   */
+  async mend(table: string, signal: AbortSignal): Promise<boolean> {
+    const { sink, rows, letters, logger } = this.#options;
+    if (sink.audit === undefined || rows === null) return false;
+    const audit = new Audit(this.#auditHost(sink.audit, rows, 'resync'), [table], { mends: true, values: false });
+    this.#audit = audit;
+    try {
+      while (!(await audit.step())) if (signal.aborted) return false;
+    } catch (error) {
+      if (!(error instanceof AuditError)) throw error;
+      await this.#session.applier.reopen();
+      return false;
+    } finally {
+      this.#audit = null;
+    }
+    const [counts] = audit.result.tables;
+    if (counts === undefined) return true;
+    if (counts.surplus !== 0) {
+      // Rows can have been refused for want of a value that one of these held.
+      letters?.askAll();
+      logger.info({ table, surplus: counts.surplus }, 'rows that the hive does not have were removed');
+    }
+    return counts.surplus !== null;
   }
 
   async #begin(asked: SinkTask): Promise<void> {
@@ -106,6 +136,7 @@ export class TaskRunner {
         audit: new Audit(this.#auditHost(sink.audit, rows, task.kind), asked.tables ?? names, { mends: task.kind === 'resync', values: task.values }),
         pausedUntilMs: 0,
       };
+      this.#audit = this.#running.audit;
     } else if (task.kind === 'verify' || rows === null) {
       tasks.failed(task, new WaggleError('SINK_NOT_READABLE', 'the target of this sink cannot be read back'));
     } else if (wasRunning) {
@@ -114,6 +145,11 @@ export class TaskRunner {
     } else {
       await this.#session.fillAgain(asked.tables ?? names);
     }
+  }
+
+  #end(): void {
+    this.#running = null;
+    this.#audit = null;
   }
 
   #auditHost(target: SinkAudit, rows: RowSource, kind: SinkTask['kind']): AuditHost {

@@ -1,210 +1,180 @@
 /**
- * How fast the database connectors take rows, beside a plain load of the same rows in the same run (alternating, median).
+ * How fast the database connectors take rows, held against the best plain load of the same rows that fits into a script, and against one statement a
+ * change. Everything in turns in the same run, medians.
  *
- *     node bench/sinks.ts [ROWS] [ROUNDS]
+ *     node bench/sinks.ts [--rows N] [--rounds N] [--only NAME]
  *
- * Plain for Postgres and PGlite: INSERT … SELECT FROM unnest(…) of the same chunks in one transaction into a fresh table
- * with the same primary key, arrays passed as the driver takes them. Plain for SQLite: one prepared INSERT a row in one transaction. Plain
- * for MariaDB: LOAD DATA LOCAL INFILE from a stream, the fastest of eight ways that were tried. Plain for MongoDB (a tenth of the rows):
- * insertMany, unordered, outside a transaction; the server is the one of the tests, so believe the ratio only.
+ * `ours` is all that stands between hive and target but capture itself: the log (or the mirror, for a first fill), the runner, the mapping, the
+ * connector. `alone` is the connector, given the same changes ready made. Times are from an open connection to the last commit. Floors begin with
+ * rows in memory. Changes are 60 inserts, 30 updates and 10 deletes of 100, in transactions of 100.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { PGlite } from '@electric-sql/pglite';
-import Database from 'better-sqlite3';
-import { MongoClient } from 'mongodb';
-import { createConnection } from 'mysql2/promise';
-import { Client } from 'pg';
-import { createSink as createMongoSink } from '../connectors/mongodb/sink.ts';
-import { createSink as createMysqlSink } from '../connectors/mysql/sink.ts';
-import { SqlSink } from '../connectors/postgres/sql-sink.ts';
-import type { ResultRow, Session } from '../connectors/postgres/session.ts';
-import { createSink as createPostgresSink } from '../connectors/postgres/sink.ts';
-import { createSink as createSqliteSink } from '../connectors/sqlite/sink.ts';
-import type { Value } from '../src/change/table.ts';
-import type { Sink, SinkChange, SinkTable } from '../src/pipeline/sink.ts';
-import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from '../test/connectors/sink-changes.ts';
-import { mariadbBinary, startMariadb } from '../test/helpers/mariadb-server.ts';
-import { mongoServerPossible, startMongoServer } from '../test/helpers/mongo-server.ts';
-import { postgresBinaries, startPostgres } from '../test/helpers/postgres-server.ts';
+import { cpus, loadavg } from 'node:os';
+import { parseArgs } from 'node:util';
+import type { Sink, SinkChange } from '../src/pipeline/sink.ts';
+import { batchOf, checkpointAt, contextOf, forSink, remove, upsert } from '../test/connectors/sink-changes.ts';
+import { mariadbBinary } from '../test/helpers/mariadb-server.ts';
+import { mongoServerPossible } from '../test/helpers/mongo-server.ts';
+import { postgresBinaries } from '../test/helpers/postgres-server.ts';
+import { openMariadb } from './sinks/mariadb.ts';
+import { openMongodb } from './sinks/mongodb.ts';
+import { openPglite } from './sinks/pglite.ts';
+import { openPostgres } from './sinks/postgres.ts';
+import { Scene } from './sinks/scene.ts';
+import { openSqlite } from './sinks/sqlite.ts';
+import type { BenchTarget } from './sinks/target.ts';
+import { type BenchChange, type BenchRow, chunksOf, sinkTableOf, Workload } from './sinks/workload.ts';
+import { interval, median, table } from './table.ts';
 
-const rowCount = Number(process.argv[2] ?? 100_000);
-const rounds = Number(process.argv[3] ?? 5);
+const { values } = parseArgs({
+  options: { rows: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, only: { type: 'string' } },
+});
+const rounds = Number(values.rounds);
+/** Changes in a part of a batch, as the runner makes them. */
 const PART = 5000;
+/** One at a time takes long; its rate is the same for fewer. */
+const MOST_ONE_BY_ONE = 2000;
 
-const tableOf = (name: string): SinkTable =>
-  sinkTable(name, [
-    { name: 'id', key: true },
-    { name: 'ronin.createdAt', type: 'DATETIME' },
-    { name: 'handle' },
-    { name: 'age', type: 'INTEGER' },
-    { name: 'score', type: 'REAL' },
-    { name: 'verified', type: 'BOOLEAN' },
-    { name: 'settings' },
-  ]);
-const rows: Value[][] = Array.from({ length: rowCount }, (_, index) => [
-  `acc_${((index * 2654435761) % 2 ** 32).toString(16).padStart(16, '0')}`,
-  '2026-11-21T00:10:49.686Z',
-  `handle-${index}`,
-  index % 90,
-  index / 3,
-  index % 2,
-  `{"theme":"dark","n":${index}}`,
-]);
-const bigintRows = rows.map((row) => row.map((value, index) => (index === 3 || index === 5 ? BigInt(value as number) : value)));
-const PLAIN = ['text', 'text', 'text', 'bigint', 'double precision', 'bigint', 'text'];
-const CREATE = `(${['id', '"ronin.createdAt"', 'handle', 'age', 'score', 'verified', 'settings'].map((name, index) => `${name} ${PLAIN[index]}`).join(', ')}, PRIMARY KEY (id))`;
-const plainInsert = (name: string): string =>
-  `INSERT INTO ${name} SELECT * FROM unnest(${PLAIN.map((type, index) => `$${index + 1}::${type}[]`).join(', ')})`;
-const columnsOf = (chunk: readonly Value[][]): Value[][] => PLAIN.map((_, index) => chunk.map((row) => row[index]!));
-const chunks = <T>(all: readonly T[]): T[][] =>
-  Array.from({ length: Math.ceil(all.length / PART) }, (_, index) => all.slice(index * PART, (index + 1) * PART));
+type Contest = 'fill' | 'mixed';
+const CONTESTANTS = ['floor', 'ours', 'alone', 'one'] as const;
+type Contestant = (typeof CONTESTANTS)[number];
 
-const time = async (work: () => Promise<void>): Promise<number> => {
+/** Rows (or changes) a millisecond, a round each. */
+class Rates {
+  readonly #rates = new Map<string, number[]>();
+
+  add(contest: Contest, who: Contestant, rate: number): void {
+    const name = `${contest} ${who}`;
+    this.#rates.set(name, [...(this.#rates.get(name) ?? []), rate]);
+  }
+
+  of(contest: Contest, who: Contestant): readonly number[] {
+    return this.#rates.get(`${contest} ${who}`) ?? [];
+  }
+
+  ratio(contest: Contest, to: Contestant): number[] {
+    return this.of(contest, 'ours').map((rate, round) => rate / this.of(contest, to)[round]!);
+  }
+}
+
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const start = performance.now();
   await work();
   return performance.now() - start;
 };
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
-interface Contest {
-  readonly name: string;
-  plain(round: number): Promise<void>;
-  readonly sink: Sink;
-  readonly rows: readonly Value[][];
-}
+/** The connector without all that stands before it. */
+class SinkAlone {
+  readonly #sink: Sink;
+  #seq = 0;
 
-const contest = async ({ name, plain, sink, rows: sinkRows }: Contest): Promise<void> => {
-  const times = { plain: [] as number[], insert: [] as number[], update: [] as number[] };
-  await sink.open(contextOf('bench'));
-  for (let round = 0; round < rounds; round += 1) {
-    const table = tableOf(`sink_${round}`);
-    // The changes are there before the clock runs: reading them is the runner's work.
-    const parts: SinkChange[][] = chunks(sinkRows.map((row) => upsert(table, row)));
-    const apply = (seq: number) => (): Promise<void> => sink.apply(batchOf(parts, checkpointAt(seq)));
-    if (round % 2 === 0) times.plain.push(await time(() => plain(round)));
-    times.insert.push(await time(apply(2 * round + 1)));
-    if (round % 2 === 1) times.plain.push(await time(() => plain(round)));
-    times.update.push(await time(apply(2 * round + 2)));
+  constructor(sink: Sink) {
+    this.#sink = sink;
   }
-  await sink.close();
-  const rate = (ms: number): string => `${(sinkRows.length / ms).toPrecision(3)} k/s`;
-  const [base, insert, update] = [median(times.plain), median(times.insert), median(times.update)];
-  console.log(
-    `${name.padEnd(9)} sink/plain ${(base / insert).toFixed(2)}   plain ${rate(base)}   sink, new rows ${rate(insert)}   sink, same rows again ${rate(update)}`,
-  );
-};
 
-const directory = mkdtempSync(join(tmpdir(), 'waggle-bench-'));
-console.log(`${rowCount} rows of 7 columns, text key, ${rounds} rounds, medians`);
+  open(): Promise<unknown> {
+    return this.#sink.open(contextOf('alone'));
+  }
 
-if ((await postgresBinaries()) === null) console.log('postgres  not installed');
-else {
-  await using server = await startPostgres();
-  const client = new Client({ connectionString: server.url });
-  await client.connect();
-  await contest({
-    name: 'postgres',
-    sink: createPostgresSink({ url: server.url }),
-    rows,
-    plain: async (round) => {
-      await client.query(`CREATE TABLE plain_${round} ${CREATE}`);
-      await client.query('BEGIN');
-      for (const chunk of chunks(rows)) await client.query(plainInsert(`plain_${round}`), columnsOf(chunk));
-      await client.query('COMMIT');
-    },
-  });
-  await client.end();
-}
+  fill(name: string, rows: readonly BenchRow[]): Promise<number> {
+    const target = sinkTableOf(name);
+    return this.#apply(rows.map((row) => upsert(target, this.#shaped(row), 'r')));
+  }
 
-if ((await mariadbBinary()) === null) console.log('mysql     not installed');
-else {
-  await using server = await startMariadb();
-  const connection = await createConnection(server.url);
-  const types = ['varchar(768)', 'longtext', 'longtext', 'bigint', 'double', 'bigint', 'longtext'];
-  const names = ['id', '`ronin.createdAt`', 'handle', 'age', 'score', 'verified', 'settings'];
-  await contest({
-    name: 'mariadb',
-    sink: createMysqlSink({ url: server.url }),
-    rows,
-    plain: async (round) => {
-      await connection.query(
-        `CREATE TABLE plain_${round} (${names.map((name, index) => `${name} ${types[index]}`).join(', ')}, PRIMARY KEY (id)) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin`,
-      );
-      // No value of these rows needs an escape.
-      const lines = chunks(rows).map((chunk) => Buffer.from(chunk.map((row) => `${row.join('\t')}\n`).join('')));
-      await connection.query({
-        sql: `LOAD DATA LOCAL INFILE 'rows' INTO TABLE plain_${round} CHARACTER SET utf8mb4`,
-        infileStreamFactory: () => Readable.from(lines),
-      });
-    },
-  });
-  await connection.end();
-}
+  mixed(name: string, changes: readonly BenchChange[]): Promise<number> {
+    const target = sinkTableOf(name);
+    return this.#apply(changes.map(({ op, row }) => (op === 'd' ? remove(target, [row[0]]) : upsert(target, this.#shaped(row), op))));
+  }
 
-if (!mongoServerPossible()) console.log('mongodb   no Java and Maven');
-else {
-  await using server = await startMongoServer('rs', { exactRollback: false });
-  await using client = new MongoClient(server.url);
-  const some = bigintRows.slice(0, Math.ceil(rowCount / 10));
-  await contest({
-    name: 'mongodb',
-    sink: createMongoSink({ url: server.url }),
-    rows: some,
-    plain: async (round) => {
-      const collection = client.db().collection<{ _id: string }>(`plain_${round}`);
-      for (const chunk of chunks(some))
-        await collection.insertMany(
-          chunk.map(([id, createdAt, handle, age, score, verified, settings]) => ({
-            _id: id as string,
-            id,
-            ronin: { createdAt },
-            handle,
-            age,
-            score,
-            verified,
-            settings,
-          })),
-          { ordered: false },
-        );
-    },
-  });
-}
+  close(): Promise<void> {
+    return this.#sink.close();
+  }
 
-const pglite = await PGlite.create(join(directory, 'pg'));
-const session: Session = {
-  query: async (sql, parameters) => (await pglite.query<ResultRow>(sql, [...parameters])).rows,
-  script: async (sql) => (await pglite.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? [],
-  close: async () => {},
-};
-await contest({
-  name: 'pglite',
-  sink: new SqlSink({ connect: async () => session, schema: 'public', label: 'pglite' }),
-  rows,
-  plain: async (round) => {
-    await pglite.exec(`CREATE TABLE plain_${round} ${CREATE}`);
-    await pglite.transaction(async (transaction) => {
-      for (const chunk of chunks(rows)) await transaction.query(plainInsert(`plain_${round}`), columnsOf(chunk));
+  async #apply(changes: readonly SinkChange[]): Promise<number> {
+    const batches = chunksOf(changes, PART);
+    return timed(async () => {
+      for (const part of batches) await this.#sink.apply(batchOf([part], checkpointAt((this.#seq += part.length))));
     });
-  },
-});
-await pglite.close();
+  }
 
-const plainFile = new Database(join(directory, 'plain.sqlite'));
-plainFile.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-await contest({
-  name: 'sqlite',
-  sink: createSqliteSink({ file: join(directory, 'sink.sqlite') }),
-  rows: bigintRows,
-  plain: async (round) => {
-    plainFile.exec(`CREATE TABLE plain_${round} ${CREATE}`);
-    const insert = plainFile.prepare(`INSERT INTO plain_${round} VALUES (?, ?, ?, ?, ?, ?, ?)`);
-    plainFile.transaction(() => {
-      for (const row of bigintRows) insert.run(row);
-    })();
-  },
-});
-plainFile.close();
-rmSync(directory, { recursive: true, force: true });
+  #shaped([id, createdAt, handle, age, score, verified, settings]: BenchRow): readonly (string | number | bigint)[] {
+    return forSink(this.#sink, [id, createdAt, handle, BigInt(age), score, BigInt(verified), settings]) as (string | number | bigint)[];
+  }
+}
+
+/** In an order that changes with the round, so that a machine that slows down favours nobody. */
+const inTurns = async (round: number, contests: readonly (() => Promise<void>)[]): Promise<void> => {
+  for (const run of round % 2 === 0 ? contests : contests.toReversed()) await run();
+};
+
+const measure = async (target: BenchTarget): Promise<Rates> => {
+  const count = Math.ceil(Number(values.rows) * target.share);
+  const workload = new Workload(count);
+  await using scene = await Scene.open(workload);
+  const rates = new Rates();
+  const note = (contest: Contest, who: Contestant, ms: number, of = count): void => rates.add(contest, who, of / ms);
+  const sink = target.createSink();
+  const alone = new SinkAlone(target.createSink());
+  await alone.open();
+  for (let round = 0; round < rounds; round += 1) {
+    await inTurns(round, [
+      async () => note('fill', 'floor', await timed(() => target.load(`floor_${round}`, workload.rows))),
+      async () => note('fill', 'ours', await scene.run(sink, `ours_${round}`)),
+      async () => note('fill', 'alone', await alone.fill(`alone_${round}`, workload.rows)),
+    ]);
+    for (const name of ['floor', 'ours', 'alone']) await target.drop(`${name}_${round}`);
+  }
+  await target.load('floor', workload.rows);
+  await target.load('one', workload.rows);
+  await alone.fill('alone', workload.rows);
+  await scene.run(sink, 'ours');
+  for (let round = 0; round < rounds; round += 1) {
+    const changes = workload.changes(count);
+    const some = changes.slice(0, MOST_ONE_BY_ONE);
+    await scene.write(changes);
+    await inTurns(round, [
+      async () => note('mixed', 'floor', await timed(() => target.mixed('floor', changes))),
+      async () => note('mixed', 'ours', await scene.run(sink, 'ours')),
+      async () => note('mixed', 'alone', await alone.mixed('alone', changes)),
+      async () => note('mixed', 'one', await timed(() => target.oneByOne('one', some)), some.length),
+    ]);
+  }
+  await alone.close();
+  return rates;
+};
+
+const targets: readonly [name: string, possible: () => boolean | Promise<boolean>, open: () => Promise<BenchTarget>][] = [
+  ['postgres', async () => (await postgresBinaries()) !== null, openPostgres],
+  ['pglite', () => true, openPglite],
+  ['sqlite', () => true, openSqlite],
+  ['mariadb', async () => (await mariadbBinary()) !== null, openMariadb],
+  ['mongodb', mongoServerPossible, openMongodb],
+];
+
+const header = ['', 'ours / floor', 'ours / one by one', 'floor', 'ours', 'alone', 'one by one'];
+const CONTEST_TITLES: Record<Contest, string> = { fill: 'first fill', mixed: 'changes' };
+const rows: string[][] = [];
+const floors: string[] = [];
+console.log(`${values.rows} rows of 7 columns, text key, ${rounds} rounds; ${cpus().length} cores, load ${loadavg()[0]!.toFixed(1)} at the start`);
+for (const [name, possible, open] of targets) {
+  if (values.only !== undefined && values.only !== name) continue;
+  if (!(await possible())) {
+    rows.push([`${name}: not installed`]);
+    continue;
+  }
+  await using target = await open();
+  const rates = await measure(target);
+  const speed = (all: readonly number[]): string => (all.length === 0 ? '' : `${median(all).toPrecision(3)} k/s`);
+  for (const contest of ['fill', 'mixed'] as const) {
+    const one = rates.of('mixed', 'one');
+    rows.push([
+      `${name}, ${CONTEST_TITLES[contest]}`,
+      interval(rates.ratio(contest, 'floor')),
+      contest === 'mixed' ? `${(median(rates.of('mixed', 'ours')) / median(one)).toFixed(0)} ×` : '',
+      ...(['floor', 'ours', 'alone'] as const).map((who) => speed(rates.of(contest, who))),
+      contest === 'mixed' ? speed(one) : '',
+    ]);
+  }
+  floors.push(`${name}: ${target.floors}${target.share === 1 ? '' : ` (${target.share} of the rows)`}`);
+}
+console.log(table([header, ...rows]));
+console.log(floors.map((line) => `floor of ${line}`).join('\n'));

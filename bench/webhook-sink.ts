@@ -1,6 +1,6 @@
 /**
  * How fast the webhook connector posts, beside a plain `fetch` loop that posts the same bodies to the same server (another process,
- * which reads and forgets them), in turns, medians.
+ * which reads and forgets them), and beside one request a change, as code beside the application does it. In turns, medians.
  *
  *     node bench/webhook-sink.ts [ROWS] [ROUNDS]
  */
@@ -18,6 +18,8 @@ import { parseSize } from '../src/support/units.ts';
 import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from '../test/connectors/sink-changes.ts';
 
 const PART = 5000;
+/** One request a change takes long; its rate is the same for fewer. */
+const MOST_ONE_BY_ONE = 1000;
 
 const serve = (): void => {
   const server = createServer((request, response) => {
@@ -80,23 +82,25 @@ const bench = async (url: string, rowCount: number, rounds: number): Promise<voi
     const bodies: Body[] = parts.flatMap((part) => [...encode(part)]);
     const sink = createSink(options);
     await sink.open(contextOf('bench', directory));
-    const times = { plain: [] as number[], sink: [] as number[] };
-    const plain = async (): Promise<void> => {
-      for (const { path, text } of bodies) {
+    const singles = changes.slice(0, MOST_ONE_BY_ONE).flatMap((change) => [...encode([change])]);
+    const times = { plain: [] as number[], sink: [] as number[], one: [] as number[] };
+    const post = (list: readonly Body[]) => async (): Promise<void> => {
+      for (const { path, text } of list) {
         const response = await fetch(url + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: text });
         await response.arrayBuffer();
       }
     };
     for (let round = 0; round < rounds; round += 1) {
-      if (round % 2 === 0) times.plain.push(await time(plain));
+      if (round % 2 === 0) times.plain.push(await time(post(bodies)));
       times.sink.push(await time(() => sink.apply(batchOf(parts, checkpointAt(round + 1)))));
-      if (round % 2 === 1) times.plain.push(await time(plain));
+      if (round % 2 === 1) times.plain.push(await time(post(bodies)));
+      times.one.push(await time(post(singles)));
     }
     await sink.close();
-    const rate = (ms: number): string => `${(rows / ms).toFixed(1)} k/s`;
-    const [base, ours] = [median(times.plain), median(times.sink)];
+    const rate = (ms: number, of = rows): string => `${(of / ms).toFixed(1)} k/s`;
+    const [base, ours, one] = [median(times.plain), median(times.sink), median(times.one)];
     console.log(
-      `${title.padEnd(18)} sink/plain ${(base / ours).toFixed(2)}   plain ${rate(base)}   sink ${rate(ours)}   ${bodies.length} requests of ${rows} changes`,
+      `${title.padEnd(18)} sink/plain ${(base / ours).toFixed(2)}   plain ${rate(base)}   sink ${rate(ours)}   one by one ${rate(one, singles.length)}   ${bodies.length} requests of ${rows} changes`,
     );
   }
   rmSync(directory, { recursive: true, force: true });

@@ -34,7 +34,8 @@ export const arrayColumn = (rows: readonly (readonly Value[])[], index: number, 
   return { literal: `${literal}}`, misfit: -1 };
 };
 
-type Element = (value: Exclude<Value, null>) => string | null;
+/** The text of a value in an array; null: a column of this kind cannot hold it. */
+export type Element = (value: Exclude<Value, null>) => string | null;
 
 const SPECIAL = /["\\\0]/;
 
@@ -49,7 +50,7 @@ const INT64_MIN = -(2n ** 63n);
 
 const lenientText: Element = (value) => (value instanceof Uint8Array ? null : quoted(textOf(value)));
 
-const ELEMENTS: Record<ColumnKind, Element> = {
+export const ELEMENTS: Readonly<Record<ColumnKind, Element>> = {
   int: (value) => {
     if (typeof value === 'number') return Number.isSafeInteger(value) ? String(value) : null;
     return typeof value === 'bigint' && value >= INT64_MIN && value <= INT64_MAX ? String(value) : null;

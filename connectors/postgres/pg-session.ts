@@ -1,5 +1,6 @@
 /** A Session over a connection of `pg`. */
 import { Client, type QueryResult } from 'pg';
+import { from as copyFrom } from 'pg-copy-streams';
 import type { SinkContext } from '../../src/pipeline/sink.ts';
 import type { ResultRow, Session } from './session.ts';
 
@@ -47,6 +48,13 @@ class PgSession implements Session {
     const result: unknown = await this.#client.query(sql);
     const results = (Array.isArray(result) ? result : [result]) as QueryResult<ResultRow>[];
     return results.findLast((one) => one.fields.length > 0)?.rows ?? [];
+  }
+
+  copy(sql: string, text: string): Promise<void> {
+    const stream = this.#client.query(copyFrom(sql));
+    return new Promise((resolve, reject) => {
+      stream.once('finish', resolve).once('error', reject).end(text);
+    });
   }
 
   close(): Promise<void> {

@@ -8,6 +8,7 @@ import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from 
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { isOrderConflict, ordersOf, parentsFirst, readConstraints } from './constraints.ts';
+import { execute } from './copy.ts';
 import { isDataError, refusedValue, sqlState, toSinkError } from './errors.ts';
 import { applySchemaChange } from './schema-change.ts';
 import type { Session } from './session.ts';
@@ -226,7 +227,7 @@ export class SqlSink implements Sink {
   }
 
   #start(live: Live, statement: Statement): void {
-    const done = live.session.query(statement.sql, statement.literals);
+    const done = execute(live.session, statement);
     // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
     done.catch(() => {});
     this.#underWay = { statement, done };

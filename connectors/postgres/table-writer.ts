@@ -1,20 +1,19 @@
 /**
- * Rows of one table as a few statements: an UNNEST upsert and an UNNEST delete a chunk. Deletes go first, so that a
- * value of a unique column can move from a deleted row to a new one; within a chunk every key stands once.
+ * Rows of one table as a few statements: an UNNEST upsert and an UNNEST delete a chunk; many new rows go by COPY (see `copy.ts`). Deletes go first,
+ * so that a value of a unique column can move from a deleted row to a new one; within a chunk every key stands once.
  */
 import type { Value } from '../../src/change/table.ts';
 import type { SinkRowChange } from '../../src/pipeline/sink.ts';
 import { arrayColumn, holdsNul } from './array-literal.ts';
 import { canWiden, joinKinds, kindFor, type OwnKind } from './column-type.ts';
 import type { TableConstraints } from './constraints.ts';
+import { copyScript, type Executable } from './copy.ts';
 import { refusedValue } from './errors.ts';
 import type { Target, TargetColumn, TargetTable } from './target-table.ts';
 
 /** A statement with one array literal a column. */
-export interface Statement {
+export interface Statement extends Executable {
   readonly kind: 'upsert' | 'delete';
-  readonly sql: string;
-  readonly literals: readonly string[];
   readonly writer: TableWriter;
   /** Which column each literal is for. */
   readonly columns: readonly TargetColumn[];
@@ -27,10 +26,14 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 export class TableWriter {
   readonly target: TargetTable;
   readonly constraints: TableConstraints;
+  /** New rows go by COPY. */
+  copies: boolean;
   readonly #shared: Target;
   /** Made before the next chunk is encoded: widening needs that nothing is under way. */
   readonly #settle: () => Promise<void>;
   #upserts: (readonly Value[])[] = [];
+  /** Rows of them that are new to the hive, and so most likely to the target. */
+  #created: (readonly Value[])[] = [];
   #deletes: (readonly Value[])[] = [];
   #sizeBytes = 0;
   #upsertSql = '';
@@ -42,6 +45,7 @@ export class TableWriter {
     this.constraints = constraints;
     this.#shared = shared;
     this.#settle = settle;
+    this.copies = shared.session.copy !== undefined && !constraints.constrained;
     this.#buildSql();
   }
 
@@ -51,22 +55,29 @@ export class TableWriter {
       this.#deletes.push(change.key);
       this.#count(change.key);
     } else {
-      this.#upserts.push(change.after);
+      (this.copies && change.op !== 'u' ? this.#created : this.#upserts).push(change.after);
       this.#count(change.after);
     }
-    return this.#upserts.length + this.#deletes.length >= CHUNK_ROWS || this.#sizeBytes >= CHUNK_BYTES;
+    return this.#upserts.length + this.#created.length + this.#deletes.length >= CHUNK_ROWS || this.#sizeBytes >= CHUNK_BYTES;
   }
 
   /** The statements for what was added since the last time. May widen columns. */
   async take(): Promise<Statement[]> {
     const { columns, table } = this.target;
     const statements: Statement[] = [];
+    const created = this.#created;
+    let copied = this.#copyOf(created);
+    const upserts = copied === null ? [...this.#upserts, ...created] : this.#upserts;
     // Encoded first: this may widen a key column, which the delete must know.
-    if (this.#upserts.length > 0) {
+    if (upserts.length > 0) {
+      const before = this.#upsertSql;
       const literals: string[] = [];
-      for (const index of columns.keys()) literals.push(await this.#encode(this.#upserts, index));
+      for (const index of columns.keys()) literals.push(await this.#encode(upserts, index));
       statements.push({ kind: 'upsert', sql: this.#upsertSql, literals, writer: this, columns });
+      // A wider column may want another text of the same value.
+      if (copied !== null && this.#upsertSql !== before) copied = this.#copyOf(created);
     }
+    if (copied !== null) statements.push(copied);
     if (this.#deletes.length > 0) {
       const rows = this.#possible(this.#deletes);
       const keys = table.key.map((index) => columns[index]!);
@@ -74,9 +85,34 @@ export class TableWriter {
       if (rows.length > 0) statements.unshift({ kind: 'delete', sql: this.#deleteSql, literals, writer: this, columns: keys });
     }
     this.#upserts = [];
+    this.#created = [];
     this.#deletes = [];
     this.#sizeBytes = 0;
     return statements;
+  }
+
+  /** Null: too few of them to gain by it, or a value that does not fit. */
+  #copyOf(rows: readonly (readonly Value[])[]): Statement | null {
+    const { columns, own, quoted } = this.target;
+    const copy = copyScript(
+      quoted,
+      rows,
+      columns.map((column, index) => ({ ...column, isKey: this.target.table.key.includes(index) })),
+      !own,
+    );
+    if (copy === null) return null;
+    const lists = (): string[] => columns.map((column, index) => arrayColumn(rows, index, column.kind, !own).literal);
+    return {
+      kind: 'upsert',
+      sql: this.#upsertSql,
+      // Seldom asked for.
+      get literals() {
+        return lists();
+      },
+      copy,
+      writer: this,
+      columns,
+    };
   }
 
   /** Deletes the rows that an upsert of this writer is going to write. */

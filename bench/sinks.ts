@@ -117,15 +117,18 @@ const measure = async (target: BenchTarget): Promise<Rates> => {
   await alone.open();
   for (let round = 0; round < rounds; round += 1) {
     await inTurns(round, [
-      async () => note('fill', 'floor', await timed(() => target.load(`floor_${round}`, workload.rows))),
+      async () => {
+        const rows = workload.rows();
+        note('fill', 'floor', await timed(() => target.load(`floor_${round}`, rows)));
+      },
       async () => note('fill', 'ours', await scene.run(sink, `ours_${round}`)),
-      async () => note('fill', 'alone', await alone.fill(`alone_${round}`, workload.rows)),
+      async () => note('fill', 'alone', await alone.fill(`alone_${round}`, workload.rows())),
     ]);
     for (const name of ['floor', 'ours', 'alone']) await target.drop(`${name}_${round}`);
   }
-  await target.load('floor', workload.rows);
-  await target.load('one', workload.rows);
-  await alone.fill('alone', workload.rows);
+  await target.load('floor', workload.rows());
+  await target.load('one', workload.rows());
+  await alone.fill('alone', workload.rows());
   await scene.run(sink, 'ours');
   for (let round = 0; round < rounds; round += 1) {
     const changes = workload.changes(count);

@@ -47,7 +47,7 @@ export class Scene implements AsyncDisposable {
     stack.defer(() => rmSync(directory, { recursive: true, force: true }));
     const hive = join(directory, 'hive.sqlite');
     const db = new Database(hive);
-    createHive(db, workload.rows);
+    createHive(db, workload.rows());
     db.close();
     const stateDir = join(directory, 'state');
     mkdirSync(stateDir);

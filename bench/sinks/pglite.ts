@@ -15,6 +15,10 @@ export const openPglite = async (): Promise<BenchTarget> => {
   const session: Session = {
     query: async (sql, parameters) => (await pglite.query<ResultRow>(sql, [...parameters])).rows,
     script: async (sql) => (await pglite.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? [],
+    copy: (script, text) => {
+      const done = pglite.exec(script("'/dev/blob'"), { blob: new Blob([text]) }).then(() => {});
+      return { sent: done, done };
+    },
     close: async () => {},
   };
   const copy = async (table: string, rows: readonly (readonly unknown[])[]): Promise<void> =>

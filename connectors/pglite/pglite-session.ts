@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
-import type { ResultRow, Session } from '../postgres/session.ts';
+import type { ResultRow, Running, Session } from '../postgres/session.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 
 export const openPgliteSession = async (dir: string): Promise<Session> => {
@@ -49,6 +49,11 @@ class PgliteSession implements Session {
   async script(sql: string): Promise<ResultRow[]> {
     const results = await this.#database.exec(sql);
     return results.findLast((result) => result.fields.length > 0)?.rows ?? [];
+  }
+
+  copy(script: (source: string) => string, text: string): Running {
+    const done = this.#database.exec(script("'/dev/blob'"), { blob: new Blob([text]) }).then(() => {});
+    return { sent: done.catch(() => {}), done };
   }
 
   async close(): Promise<void> {

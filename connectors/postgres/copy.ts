@@ -5,10 +5,10 @@
 import type { Value } from '../../src/change/table.ts';
 import { type CopyColumn, copyText } from './copy-text.ts';
 import { sqlState } from './errors.ts';
-import type { Session } from './session.ts';
+import type { Running, Session } from './session.ts';
 
 export interface CopyScript {
-  readonly sql: string;
+  readonly script: (source: string) => string;
   readonly text: string;
 }
 
@@ -26,7 +26,7 @@ export const copyScript = (
   const text = copyText(rows, columns, lenient);
   if (text === null) return null;
   const names = columns.map((column) => column.quoted).join(', ');
-  return { sql: `SAVEPOINT waggle_copy; COPY ${quoted} (${names}) FROM STDIN; RELEASE SAVEPOINT waggle_copy`, text };
+  return { text, script: (source) => `SAVEPOINT waggle_copy; COPY ${quoted} (${names}) FROM ${source}; RELEASE SAVEPOINT waggle_copy` };
 };
 
 /** An upsert or a delete. `copy`: what does the same faster, where no row is there yet. */
@@ -39,17 +39,20 @@ export interface Executable {
   readonly writer: { copies: boolean };
 }
 
-export const execute = async (session: Session, statement: Executable): Promise<void> => {
+export const execute = (session: Session, statement: Executable): Running => {
   const { copy, sql, writer } = statement;
-  if (copy !== undefined && session.copy !== undefined && writer.copies) {
+  const upsert = async (): Promise<void> => void (await session.query(sql, statement.literals));
+  if (copy === undefined || !writer.copies) return { sent: Promise.resolve(), done: upsert() };
+  const { sent, done } = session.copy(copy.script, copy.text);
+  const orUpserted = async (): Promise<void> => {
     try {
-      await session.copy(copy.sql, copy.text);
-      return;
+      await done;
     } catch (error) {
       if (sqlState(error) === null) throw error;
       writer.copies = false;
       await session.script('ROLLBACK TO SAVEPOINT waggle_copy');
+      await upsert();
     }
-  }
-  await session.query(sql, statement.literals);
+  };
+  return { sent, done: orUpserted() };
 };

@@ -2,7 +2,7 @@
 import { Client, type QueryResult } from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import type { SinkContext } from '../../src/pipeline/sink.ts';
-import type { ResultRow, Session } from './session.ts';
+import type { ResultRow, Running, Session } from './session.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2_000;
@@ -50,11 +50,20 @@ class PgSession implements Session {
     return results.findLast((one) => one.fields.length > 0)?.rows ?? [];
   }
 
-  copy(sql: string, text: string): Promise<void> {
-    const stream = this.#client.query(copyFrom(sql));
-    return new Promise((resolve, reject) => {
-      stream.once('finish', resolve).once('error', reject).end(text);
+  copy(script: (source: string) => string, text: string): Running {
+    const stream = this.#client.query(copyFrom(script('STDIN')));
+    const sent = Promise.withResolvers<void>();
+    const done = Promise.withResolvers<void>();
+    stream.once('finish', done.resolve).once('error', (error) => {
+      sent.resolve();
+      done.reject(error);
     });
+    // Called back when the server has asked for the data.
+    stream.write(text, () => {
+      sent.resolve();
+      stream.end();
+    });
+    return { sent: sent.promise, done: done.promise };
   }
 
   close(): Promise<void> {

@@ -193,7 +193,7 @@ export class SqlSink implements Sink {
     if (writer.constraints.constrained) return this.#flushAll(live);
     for (const statement of await writer.take()) {
       await this.#settle();
-      this.#start(live, statement);
+      await this.#start(live, statement);
     }
     return undefined;
   }
@@ -209,7 +209,7 @@ export class SqlSink implements Sink {
       await live.session.script('SAVEPOINT waggle_part');
       try {
         for (const statement of order) {
-          this.#start(live, statement);
+          await this.#start(live, statement);
           await this.#settle();
         }
         await live.session.script('RELEASE SAVEPOINT waggle_part');
@@ -226,11 +226,13 @@ export class SqlSink implements Sink {
     throw refused!.error;
   }
 
-  #start(live: Live, statement: Statement): void {
-    const done = execute(live.session, statement);
+  async #start(live: Live, statement: Statement): Promise<void> {
+    const { sent, done } = execute(live.session, statement);
     // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
     done.catch(() => {});
     this.#underWay = { statement, done };
+    // Else the next statement would be encoded before this one's data are on their way.
+    await sent;
   }
 
   async #settle(): Promise<void> {

@@ -45,7 +45,7 @@ export class TableWriter {
     this.constraints = constraints;
     this.#shared = shared;
     this.#settle = settle;
-    this.copies = shared.session.copy !== undefined && !constraints.constrained;
+    this.copies = !constraints.constrained;
     this.#buildSql();
   }
 

@@ -24,6 +24,10 @@ afterAll(() => shared.close());
 const sharedSession = (): Session => ({
   query: async (sql, parameters) => (await shared.query<ResultRow>(sql, [...parameters])).rows,
   script: async (sql) => (await shared.exec(sql)).findLast((result) => result.fields.length > 0)?.rows ?? [],
+  copy: (script, text) => {
+    const done = shared.exec(script("'/dev/blob'"), { blob: new Blob([text]) }).then(() => {});
+    return { sent: done.catch(() => {}), done };
+  },
   close: async () => void (await shared.exec('ROLLBACK')),
 });
 

@@ -4,8 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createSink } from '../../connectors/postgres/sink.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { Sink, SinkRowChange, SinkTable } from '../../src/pipeline/sink.ts';
+import { WaggleError } from '../../src/support/errors.ts';
 import { Random } from '../helpers/random.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { batchOf, checkpointAt, type ColumnSpec, contextOf, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = (await postgresBinaries()) === null && !serversRequired();
@@ -142,5 +144,47 @@ describe.skipIf(absent)(`postgres, COPY${absent ? ' (PostgreSQL is not installed
     await apply(many);
     expect(await words(name)).toEqual(['COPY']);
     expect((await admin.query(`SELECT FROM ${name}`)).rowCount).toBe(ROWS);
+  });
+
+  it('loses and doubles nothing when connections are cut at any byte or backends are terminated', { timeout: 120_000 }, async () => {
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+    const cutSink = createSink({ url: server.url.replace(`:${server.port}`, `:${proxy.port}`) });
+    // Counts each insert: exactly once means that a batch that was committed is not applied again.
+    await admin.query(
+      `CREATE TABLE cut (id bigint PRIMARY KEY, v text); CREATE TABLE cut_log (id bigint, word text);
+       CREATE FUNCTION cut_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO cut_log VALUES (NEW.id, substring(current_query() FROM 'COPY|INSERT')); RETURN NEW; END $$;
+       CREATE TRIGGER cut_log AFTER INSERT OR UPDATE ON cut FOR EACH ROW EXECUTE FUNCTION cut_log()`,
+    );
+    const table = sinkTable('cut', [ID, { name: 'v' }]);
+    const context = contextOf('cut');
+    let [done, cuts] = [0, 0];
+    for (let attempt = 0; attempt < 30 || done < 10; attempt += 1) {
+      try {
+        done = (await cutSink.open(context))?.seq ?? 0;
+        if (attempt % 3 === 0) proxy.cutAfter(Math.floor(Math.random() * 60_000));
+        if (attempt % 3 === 1)
+          setTimeout(
+            () => void admin.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waggle cut'`).catch(() => {}),
+            Math.random() * 30,
+          );
+        const first = done * 2 * ROWS;
+        const parts = [0, 1].map((part) =>
+          Array.from({ length: ROWS }, (_, row) => upsert(table, [first + part * ROWS + row, 'a text of some length'], 'c')),
+        );
+        await cutSink.apply(batchOf(parts, checkpointAt(done + 1)));
+        done += 1;
+      } catch (error) {
+        cuts += 1;
+        if (!(error instanceof WaggleError && error.retryable)) throw error;
+      } finally {
+        await cutSink.close();
+      }
+    }
+    expect(cuts).toBeGreaterThan(5);
+    done = (await cutSink.open(context))!.seq;
+    await cutSink.close();
+    const { rows } = await admin.query('SELECT word, count(*)::int AS n, count(DISTINCT id)::int AS ids FROM cut_log GROUP BY word');
+    expect(rows).toEqual([{ word: 'COPY', n: done * 2 * ROWS, ids: done * 2 * ROWS }]);
+    expect((await admin.query('SELECT FROM cut')).rowCount).toBe(done * 2 * ROWS);
   });
 });

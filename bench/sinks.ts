@@ -26,7 +26,7 @@ import { type BenchChange, type BenchRow, chunksOf, sinkTableOf, Workload } from
 import { interval, median, table } from './table.ts';
 
 const { values } = parseArgs({
-  options: { rows: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, only: { type: 'string' } },
+  options: { rows: { type: 'string', default: '200000' }, rounds: { type: 'string', default: '5' }, only: { type: 'string' } },
 });
 const rounds = Number(values.rounds);
 /** Changes in a part of a batch, as the runner makes them. */

@@ -54,14 +54,17 @@ class PgSession implements Session {
     const stream = this.#client.query(copyFrom(script('STDIN')));
     const sent = Promise.withResolvers<void>();
     const done = Promise.withResolvers<void>();
-    stream.once('finish', done.resolve).once('error', (error) => {
+    let failed = false;
+    stream.once('finish', done.resolve).on('error', (error) => {
+      failed = true;
       sent.resolve();
       done.reject(error);
     });
-    // Called back when the server has asked for the data.
+    // Called back when the server has asked for the data, and the socket has taken them. Behind an error, which may come with the asking, the stream has
+    // no connection any more and cannot be ended.
     stream.write(text, () => {
       sent.resolve();
-      stream.end();
+      if (!failed) stream.end();
     });
     return { sent: sent.promise, done: done.promise };
   }

@@ -8,6 +8,7 @@ import { WaggleError } from '../../src/support/errors.ts';
 import { Random } from '../helpers/random.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { until } from '../helpers/until.ts';
 import { batchOf, checkpointAt, type ColumnSpec, contextOf, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = (await postgresBinaries()) === null && !serversRequired();
@@ -112,6 +113,17 @@ describe.skipIf(absent)(`postgres, COPY${absent ? ' (PostgreSQL is not installed
     expect((await admin.query('SELECT v, count(*)::int AS n FROM overlapping GROUP BY v')).rows).toEqual([{ v: 'filled', n: 2 * ROWS }]);
   });
 
+  it('goes on when the server refuses the first row while the others are still being sent', async () => {
+    const table = await usersTable('large_copy', "text CHECK (v <> 'refused')");
+    // More than the buffers between the two hold.
+    const many = Array.from({ length: ROWS }, (_, id) => upsert(table, [id, '€'.repeat(6500)], 'c'));
+    await expect(apply([upsert(table, [ROWS, 'refused'], 'c'), ...many])).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED' });
+    await sink.close();
+    await sink.open(contextOf('copy'));
+    await apply(many);
+    expect(await words('large_copy')).toEqual(['COPY']);
+  });
+
   it('widens a column for one of many rows, and for a row that is updated beside them', async () => {
     const table = sinkTable('widened_copy', [ID, { name: 'n', type: 'INTEGER' }, { name: 'r', type: 'REAL' }]);
     await apply([upsert(table, [-1, 1, 1])]);
@@ -144,6 +156,33 @@ describe.skipIf(absent)(`postgres, COPY${absent ? ' (PostgreSQL is not installed
     await apply(many);
     expect(await words(name)).toEqual(['COPY']);
     expect((await admin.query(`SELECT FROM ${name}`)).rowCount).toBe(ROWS);
+  });
+
+  it('takes an end of the backend that comes together with the asking for data', async () => {
+    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
+    const endedSink = createSink({ url: server.url.replace(`:${server.port}`, `:${proxy.port}`) });
+    await endedSink.open(contextOf('ended'));
+    const table = await usersTable('ended', 'text');
+    const many = Array.from({ length: ROWS }, (_, id) => upsert(table, [id, 'v'], 'c'));
+    // So that the table is known, and nothing else is asked of the server.
+    await endedSink.apply(batchOf([[upsert(table, [-1, 'v'])]], checkpointAt(1)));
+    let release = (): void => {};
+    const applying = endedSink.apply({
+      checkpoint: checkpointAt(2),
+      parts: (async function* () {
+        release = proxy.hold();
+        yield many;
+      })(),
+    });
+    const backends = async (what: string): Promise<number> =>
+      (await admin.query(`SELECT ${what} FROM pg_stat_activity WHERE application_name = 'waggle ended' AND query LIKE 'SAVEPOINT waggle_copy%'`))
+        .rowCount!;
+    await until('the COPY to wait for its data', async () => (await backends('pid')) === 1);
+    await backends('pg_terminate_backend(pid)');
+    await until('the backend to end', async () => (await backends('pid')) === 0);
+    release();
+    await expect(applying).rejects.toMatchObject({ code: 'SINK_UNREACHABLE', retryable: true });
+    await endedSink.close();
   });
 
   it('loses and doubles nothing when connections are cut at any byte or backends are terminated', { timeout: 120_000 }, async () => {

@@ -7,6 +7,8 @@ export interface TcpProxy {
   cut(): void;
   /** Cuts the connection after so many more bytes went to the server. */
   cutAfter(bytes: number): void;
+  /** Keeps what the server says, until the function that it gives is called: then it comes at once. */
+  hold(): () => void;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -14,6 +16,7 @@ export const startTcpProxy = (target: { host: string; port: number }): Promise<T
   new Promise((resolve, reject) => {
     const sockets = new Set<Socket>();
     let left = Infinity;
+    let held: (() => void)[] | null = null;
     const cut = (): void => {
       left = Infinity;
       for (const socket of sockets) socket.resetAndDestroy();
@@ -25,9 +28,18 @@ export const startTcpProxy = (target: { host: string; port: number }): Promise<T
         socket.on('error', () => {});
         socket.on('close', () => sockets.delete(socket));
       }
-      upstream.on('close', () => client.destroy());
+      upstream.on('close', () => (held === null ? client.destroy() : held.push(() => client.end())));
       client.on('close', () => upstream.destroy());
-      upstream.pipe(client);
+      let kept: Buffer[] = [];
+      upstream.on('data', (chunk: Buffer) => {
+        kept.push(chunk);
+        const say = (): void => {
+          if (kept.length > 0) client.write(Buffer.concat(kept));
+          kept = [];
+        };
+        if (held === null) say();
+        else held.push(say);
+      });
       client.on('data', (chunk: Buffer) => {
         left -= chunk.length;
         if (left < 0) cut();
@@ -42,6 +54,14 @@ export const startTcpProxy = (target: { host: string; port: number }): Promise<T
         port: address.port,
         cut,
         cutAfter: (bytes) => void (left = bytes),
+        hold: () => {
+          held = [];
+          return () => {
+            const waiting = held ?? [];
+            held = null;
+            for (const say of waiting) say();
+          };
+        },
         [Symbol.asyncDispose]: () => {
           cut();
           return new Promise((done) => server.close(() => done()));

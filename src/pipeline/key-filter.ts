@@ -67,8 +67,11 @@ const finish = (state: number): number => {
   return value ^ (value >>> 16);
 };
 
+/** A text column gives a REAL back in plain digits, where its own text has an exponent. */
+const PLAIN_DIGITS = /^-?(\d{22,}|\d+\.\d+)$/;
+
 const keyText = (value: Value): string => {
-  if (typeof value === 'string') return value;
+  if (typeof value === 'string') return PLAIN_DIGITS.test(value) ? String(Number(value)) : value;
   if (value === null) return '';
   if (value instanceof Uint8Array) return `\\x${Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex')}`;
   return typeof value === 'number' && Object.is(value, -0) ? '0' : String(value);

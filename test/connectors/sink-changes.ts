@@ -2,7 +2,17 @@
 import { pino } from 'pino';
 import type { Change, Checkpoint, TransactionInfo } from '../../src/change/change.ts';
 import type { Affinity, Table, Value } from '../../src/change/table.ts';
-import type { Batch, Sink, SinkChange, SinkColumn, SinkContext, SinkRowChange, SinkSchemaChange, SinkTable } from '../../src/pipeline/sink.ts';
+import type {
+  Batch,
+  ColumnKind,
+  Sink,
+  SinkChange,
+  SinkColumn,
+  SinkContext,
+  SinkRowChange,
+  SinkSchemaChange,
+  SinkTable,
+} from '../../src/pipeline/sink.ts';
 import { affinityOf } from '../../connectors/sqlite/column-type.ts';
 
 export interface ColumnSpec {
@@ -12,6 +22,7 @@ export interface ColumnSpec {
   readonly key?: boolean;
   readonly alwaysInteger?: boolean;
   readonly defaultValue?: Value;
+  readonly kind?: ColumnKind;
 }
 
 export const sinkTable = (name: string, columns: readonly ColumnSpec[]): SinkTable => ({
@@ -24,6 +35,7 @@ export const sinkTable = (name: string, columns: readonly ColumnSpec[]): SinkTab
     notNull: false,
     defaultValue: column.defaultValue ?? null,
     alwaysInteger: column.alwaysInteger ?? false,
+    ...(column.kind && { kind: column.kind }),
   })),
   key: columns.flatMap((column, index) => (column.key === true ? [index] : [])),
 });

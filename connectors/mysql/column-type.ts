@@ -9,6 +9,10 @@
  *     no declared type (any value)                  longtext                 varchar
  *     DATE, TIME, JSON, UUID, STRING, ENUM          longtext                 varchar
  *     a declared type with BLOB affinity            longblob                 varbinary
+ *     what the user says it is (SinkColumn.kind)
+ *       timestamp                                   datetime(6), UTC; further digits are cut off
+ *       boolean                                     tinyint(1)
+ *       json                                        json (MariaDB: longtext with a check)   varchar
  *
  * A double is what SQLite itself keeps in a NUMERIC column; DECIMAL holds neither 1e300 nor 1e-40. SQLite columns hold any kind of
  * value. One that does not fit widens the column in a table that waggle created: bigint → double (where all integers of
@@ -18,10 +22,10 @@
  * An index takes 3072 bytes: text in a key gets 768 characters, divided by the number of key columns.
  */
 import type { Value } from '../../src/change/table.ts';
-import type { SinkColumn } from '../../src/pipeline/sink.ts';
+import type { SinkColumn, ColumnKind as UserKind } from '../../src/pipeline/sink.ts';
 import { plainNumber, textOf } from '../value-text.ts';
 
-export type ColumnKind = 'int' | 'float' | 'text' | 'blob' | 'decimal' | 'time' | 'other';
+export type ColumnKind = 'int' | 'float' | 'text' | 'blob' | 'bool' | 'decimal' | 'time' | 'other';
 
 /** A kind that waggle itself gives to columns. */
 export type OwnKind = 'int' | 'float' | 'text' | 'blob';
@@ -44,6 +48,15 @@ export const typeNameOf = (kind: OwnKind, keyColumns: number): string => {
   }
 };
 
+const USER_TYPES: Record<UserKind, string> = { timestamp: 'datetime(6)', boolean: 'tinyint(1)', json: 'json' };
+
+/** The type of a column that is to be created. No index takes `json`. */
+export const typeFor = (column: SinkColumn, keyColumns: number): string =>
+  column.kind === undefined || (column.kind === 'json' && keyColumns > 0) ? typeNameOf(chooseKind(column), keyColumns) : USER_TYPES[column.kind];
+
+/** A column of this kind may be widened for a value that does not fit. */
+export const canWiden = (kind: ColumnKind): kind is OwnKind => kind === 'int' || kind === 'float' || kind === 'text' || kind === 'blob';
+
 export const chooseKind = (column: SinkColumn): OwnKind => {
   if (column.alwaysInteger) return 'int';
   switch (column.affinity) {
@@ -63,6 +76,7 @@ export const chooseKind = (column: SinkColumn): OwnKind => {
 
 /** The kind of a column that stands in the target, from its type as SHOW COLUMNS writes it. */
 export const kindOfType = (type: string): ColumnKind => {
+  if (type === 'tinyint(1)') return 'bool';
   if (/^(tiny|small|medium|big)?int/.test(type)) return 'int';
   if (/^(double|float)/.test(type)) return 'float';
   if (type.startsWith('decimal')) return 'decimal';
@@ -101,6 +115,10 @@ export type Bound = string | number | Buffer | null;
 export const bind = (value: Value, kind: ColumnKind, own: boolean): Bound | undefined => {
   if (value === null) return null;
   switch (kind) {
+    // A table of the user may hold any small number in it.
+    case 'bool':
+      if (!own) return bind(value, 'int', own);
+      return value === 0 || value === 1 || value === 0n || value === 1n ? Number(value) : undefined;
     case 'int':
       if (typeof value === 'number') return Number.isSafeInteger(value) ? value : undefined;
       if (typeof value === 'bigint') return isInt64(value) ? String(value) : undefined;
@@ -124,10 +142,11 @@ export const bind = (value: Value, kind: ColumnKind, own: boolean): Bound | unde
   }
 };
 
-const ISO_TIME = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)Z$/;
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z$/;
 
-/** Hive's own form of a date without its `T` and `Z`, which MySQL refuses; the session's time zone is UTC. */
-const utcTime = (text: string): string => text.replace(ISO_TIME, '$1 $2');
+/** Hive's own form of a date without its `T` and `Z`, which MySQL refuses; the session's time zone is UTC. Of a seventh digit MySQL and MariaDB think differently. */
+const utcTime = (text: string): string =>
+  text.replace(ISO_TIME, (_, day: string, time: string, fraction = '') => `${day} ${time}${String(fraction).slice(0, 7)}`);
 
 const isInt64 = (value: number | bigint): boolean =>
   typeof value === 'bigint' ? value >= INT64_MIN && value <= INT64_MAX : Number.isSafeInteger(value);

@@ -5,6 +5,8 @@
  */
 import { type ErrorCode, systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 
+export const DUPLICATE_ENTRY = 1062;
+
 const BY_NUMBER: ReadonlyMap<number, ErrorCode> = new Map(
   (
     [
@@ -16,7 +18,7 @@ const BY_NUMBER: ReadonlyMap<number, ErrorCode> = new Map(
         'SINK_ROW_REFUSED',
         [
           1048, 1062, 1138, 1153, 1216, 1217, 1242, 1263, 1264, 1265, 1292, 1300, 1364, 1366, 1369, 1406, 1411, 1416, 1441, 1451, 1452, 1525, 1557,
-          1586, 1588, 1644, 1690, 1761, 1762, 1906, 3140, 3156, 3819, 3988, 4025, 4078,
+          1586, 1588, 1644, 1690, 1761, 1762, 1906, 3140, 3141, 3144, 3150, 3156, 3157, 3819, 3988, 4025, 4038, 4078,
         ],
       ],
       [
@@ -95,7 +97,3 @@ const REASONS: Readonly<Record<number, string>> = {
   3819: 'a CHECK constraint refuses a row',
   4025: 'a CHECK constraint refuses a row',
 };
-
-/** A value that does not fit a column. */
-export const refusedValue = (place: { target: string; table: string; column: string }, reason: string): WaggleError =>
-  new WaggleError('SINK_ROW_REFUSED', `${place.target}, table ${place.table}, column ${place.column}: ${reason}`);

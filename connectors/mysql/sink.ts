@@ -2,17 +2,18 @@
  * The connector `mysql`: MySQL (8.0.17 or newer) and MariaDB (10.5 or newer) through `mysql2`. States are applied set-wise, a batch and its
  * checkpoint in one transaction: after any crash the target stands exactly at its checkpoint. Not so a batch that needs DDL
  * (a new table or column, a widened one): DDL commits, so that others can see its first part; it comes again after a crash,
- * and ends in the same state.
+ * and ends in the same state. For the same reason a batch cannot be rehearsed: the sink itself names the row that the target refuses.
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { toSinkError } from './errors.ts';
 import type { MysqlOptions } from './options.ts';
 import { applySchemaChange } from './schema-change.ts';
 import { labelOf, Session } from './session.ts';
+import { TableAudit } from './table-audit.ts';
 import { type Statement, TableWriter } from './table-writer.ts';
 import { type Target, TargetTable } from './target-table.ts';
 
@@ -43,7 +44,7 @@ class MysqlSink implements Sink {
   #held = false;
   #live: Live | null = null;
   /** The statement that the server works on while the next one is being encoded. */
-  #underWay: { readonly statement: Statement; readonly done: Promise<unknown> } | null = null;
+  #underWay: { readonly statement: Statement; readonly done: Promise<void> } | null = null;
 
   constructor(options: MysqlOptions) {
     this.#options = options;
@@ -84,8 +85,7 @@ class MysqlSink implements Sink {
   }
 
   async apply(batch: Batch): Promise<void> {
-    const live = this.#live;
-    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#label}: not open`);
+    const live = this.#open();
     let table: SinkTable | undefined;
     try {
       live.filling ||= batch.checkpoint.fill !== null;
@@ -97,17 +97,37 @@ class MysqlSink implements Sink {
           table = change.table ?? undefined;
           await this.#take(live, change, batch.checkpoint);
         }
-        for (const writer of live.writers.values()) await this.#flush(live, writer);
+        for (const writer of live.writers.values()) await this.#flush(writer);
       }
       await this.#settle();
       table = undefined;
       await live.checkpoints.commit(batch.checkpoint);
       live.filling = batch.checkpoint.fill !== null;
     } catch (error) {
-      const under = this.#underWay?.statement.target;
+      const under = this.#underWay?.statement.writer.target;
       this.#underWay = null;
       throw this.#failed(error, under?.table ?? table);
     }
+  }
+
+  readonly audit: SinkAudit = {
+    compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    count: (table) => this.#read(table, (audit) => audit.count()),
+    keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
+  };
+
+  async #read<T>(table: SinkTable, work: (audit: TableAudit) => Promise<T>): Promise<T> {
+    const live = this.#open();
+    try {
+      return await work(await TableAudit.open(live.target, table));
+    } catch (error) {
+      throw this.#failed(error, table);
+    }
+  }
+
+  #open(): Live {
+    if (this.#live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#label}: not open`);
+    return this.#live;
   }
 
   async close(): Promise<void> {
@@ -119,7 +139,7 @@ class MysqlSink implements Sink {
 
   async #take(live: Live, change: SinkChange, checkpoint: Checkpoint): Promise<void> {
     if (change.op === 's') {
-      for (const writer of live.writers.values()) await this.#flush(live, writer);
+      for (const writer of live.writers.values()) await this.#flush(writer);
       await this.#settle();
       live.writers.clear();
       const { seq } = change.source;
@@ -131,16 +151,16 @@ class MysqlSink implements Sink {
     let writer = live.writers.get(change.table.name);
     if (writer?.target.table !== change.table) writer = await this.#openWriter(live, change.table);
     if (change.op === 't') {
-      await this.#flush(live, writer);
+      await this.#flush(writer);
       await this.#settle();
       if (change.mark === undefined) await writer.target.deleteAll();
       else await writer.target.markAll(change.mark);
-    } else if (writer.add(change)) await this.#flush(live, writer);
+    } else if (writer.add(change)) await this.#flush(writer);
   }
 
   async #openWriter(live: Live, table: SinkTable): Promise<TableWriter> {
     const old = live.writers.get(table.name);
-    if (old !== undefined) await this.#flush(live, old);
+    if (old !== undefined) await this.#flush(old);
     await this.#settle();
     return this.#addWriter(live, await TargetTable.open(live.target, table, live.filling));
   }
@@ -151,10 +171,10 @@ class MysqlSink implements Sink {
     return writer;
   }
 
-  async #flush(live: Live, writer: TableWriter): Promise<void> {
+  async #flush(writer: TableWriter): Promise<void> {
     for (const statement of await writer.take()) {
       await this.#settle();
-      const done = live.session.execute(statement.sql, statement.parameters);
+      const done = writer.write(statement);
       // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
       done.catch(() => {});
       this.#underWay = { statement, done };

@@ -7,8 +7,8 @@ import type { Logger } from 'pino';
 import type { SinkColumn, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
-import { bind, chooseKind, type ColumnKind, kindOfType, type OwnKind, textExpression, typeNameOf } from './column-type.ts';
-import { serverError } from './errors.ts';
+import { bind, canWiden, type ColumnKind, kindOfType, type OwnKind, textExpression, typeFor, typeNameOf } from './column-type.ts';
+import { DUPLICATE_ENTRY, serverError } from './errors.ts';
 import { quoteLiteral, quoteName, sameColumn, targetName } from './names.ts';
 import type { Session } from './session.ts';
 
@@ -42,7 +42,6 @@ interface FoundColumn {
 /** In these, texts that differ by case, accents or spaces at the end are different keys. */
 const EXACT_COLLATIONS = /^(utf8mb4_nopad_bin|utf8mb4_0900_bin|utf8mb3_nopad_bin|ascii_nopad_bin|latin1_nopad_bin)$/;
 const MAX_SAFE = String(2 ** 53);
-const DUPLICATE_ENTRY = 1062;
 const NO_SUCH_TABLE = 1146;
 const REKEY_REFUSED = new Set([DUPLICATE_ENTRY, 1048, 1138, 1171, 1265, 1406, 1263]);
 
@@ -56,9 +55,14 @@ export class TargetTable {
   readonly columns: readonly TargetColumn[];
   /** There is a unique index that is not on the key: an upsert could hit another row by it. */
   readonly otherUnique: boolean;
+  /** A row can be deleted and written again: it has no column that waggle does not write. */
+  readonly replaceable: boolean;
   readonly #target: Target;
 
-  private constructor(target: Target, found: { table: SinkTable; own: boolean; columns: readonly TargetColumn[]; otherUnique: boolean }) {
+  private constructor(
+    target: Target,
+    found: { table: SinkTable; own: boolean; columns: readonly TargetColumn[]; otherUnique: boolean; replaceable: boolean },
+  ) {
     this.#target = target;
     this.table = found.table;
     this.name = targetName(found.table.name);
@@ -66,6 +70,7 @@ export class TargetTable {
     this.own = found.own;
     this.columns = found.columns;
     this.otherUnique = found.otherUnique;
+    this.replaceable = found.replaceable;
   }
 
   /**
@@ -106,7 +111,8 @@ export class TargetTable {
       indexes = await uniqueIndexes(target, name);
     }
     if (!own) checkCollations(target, { name, keys, found: state.columns });
-    return new TargetTable(target, { table, own, columns, otherUnique: indexes.some((index) => !isOn(index, keys)) });
+    const otherUnique = indexes.some((index) => !isOn(index, keys));
+    return new TargetTable(target, { table, own, columns, otherUnique, replaceable: state.columns.length <= columns.length });
   }
 
   /** Widens a column that waggle created; to text where `to` cannot hold what is in it. */
@@ -236,14 +242,14 @@ const checkCollations = (target: Target, found: { name: string; keys: readonly T
   }
 };
 
-const definitionOf = (target: Target, kind: OwnKind, keyColumns: number): string =>
-  `${typeNameOf(kind, keyColumns)}${kind === 'text' ? ` CHARACTER SET utf8mb4 COLLATE ${target.collation}` : ''}`;
+const definitionOf = (target: Target, type: string): string =>
+  kindOfType(type) === 'text' ? `${type} CHARACTER SET utf8mb4 COLLATE ${target.collation}` : type;
 
 const createTable = async (target: Target, table: SinkTable): Promise<void> => {
   const name = targetName(table.name);
   const columns = table.columns.map((column, index) => {
     const keyColumns = table.key.includes(index) ? table.key.length : 0;
-    return `${quoteName(targetName(column.name))} ${definitionOf(target, chooseKind(column), keyColumns)}`;
+    return `${quoteName(targetName(column.name))} ${definitionOf(target, typeFor(column, keyColumns))}`;
   });
   const key = table.key.map((index) => quoteName(targetName(table.columns[index]!.name))).join(', ');
   await target.session.query(
@@ -258,9 +264,8 @@ const createTable = async (target: Target, table: SinkTable): Promise<void> => {
 // Without a default: the diff takes a new column as NULL before, so every row that has another value follows as a change.
 const addColumn = async (target: Target, added: { table: SinkTable; column: SinkColumn }): Promise<TargetColumn> => {
   const { table, column } = added;
-  const kind = chooseKind(column);
-  const result = targetColumn(targetName(column.name), typeNameOf(kind, 0));
-  await target.ddl(`ALTER TABLE ${quoteName(targetName(table.name))} ADD COLUMN ${result.quoted} ${definitionOf(target, kind, 0)} NULL`);
+  const result = targetColumn(targetName(column.name), typeFor(column, 0));
+  await target.ddl(`ALTER TABLE ${quoteName(targetName(table.name))} ADD COLUMN ${result.quoted} ${definitionOf(target, result.type)} NULL`);
   target.logger.info({ table: table.name, column: result.name, type: result.type }, 'column added');
   return result;
 };
@@ -273,8 +278,9 @@ const replacePrimaryKey = async (
   const { table, columns, found, old } = change;
   const keys = table.key.map((index) => columns[index]!);
   const redefined = (name: string, type: string, keyColumns: number): string => {
-    const kind = kindOfType(type) as OwnKind;
-    return `MODIFY COLUMN ${quoteName(name)} ${definitionOf(target, kind, keyColumns)} ${keyColumns === 0 ? 'NULL' : 'NOT NULL'}`;
+    const kind = kindOfType(type);
+    const redefinition = canWiden(kind) ? typeNameOf(kind, keyColumns) : type === 'json' && keyColumns > 0 ? typeNameOf('text', keyColumns) : type;
+    return `MODIFY COLUMN ${quoteName(name)} ${definitionOf(target, redefinition)} ${keyColumns === 0 ? 'NULL' : 'NOT NULL'}`;
   };
   const free = found.filter(
     (column) => old?.columns.some((name) => sameColumn(name, column.name)) === true && !keys.some((key) => sameColumn(key.name, column.name)),
@@ -294,6 +300,6 @@ const replacePrimaryKey = async (
       hint: `Drop the table in the target and delete the row of this sink from ${CHECKPOINT_TABLE}, then restart waggle: the sink is filled again.`,
     });
   }
-  for (const key of keys) key.type = typeNameOf(key.kind as OwnKind, keys.length);
+  for (const key of keys) if (canWiden(key.kind)) key.type = typeNameOf(key.kind, keys.length);
   target.logger.warn({ table: table.name, key: keyNames }, 'primary key changed');
 };

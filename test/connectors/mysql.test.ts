@@ -1,5 +1,6 @@
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bind } from '../../connectors/mysql/column-type.ts';
 import { createSink } from '../../connectors/mysql/sink.ts';
 import type { MysqlOptions } from '../../connectors/mysql/options.ts';
 import type { Value } from '../../src/change/table.ts';
@@ -8,8 +9,10 @@ import { WaggleError } from '../../src/support/errors.ts';
 import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
 import { EXACT, mysqlRows, showInMysql } from './mysql-rows.ts';
+import { applyPassing } from './refused-rows.ts';
 import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = (await mariadbBinary()) === null && !serversRequired();
@@ -39,6 +42,8 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
   };
 
   conformance(async () => target, { holdsNul: true, atomic: true, rekeys: true, users: sqlUsers(run, KEY_TYPE) });
+  // DDL commits: the sink names the row instead.
+  auditConformance(async () => target, { without: ['rehearses a batch and leaves nothing of it'] });
 
   let counter = 0;
   const opened = async (options: MysqlOptions = { url: server.url }): Promise<Sink> => {
@@ -212,6 +217,208 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     await sink.close();
     expect(await select('SELECT id FROM mails ORDER BY id')).toEqual([{ id: '2' }, { id: '3' }]);
   });
+
+  it('unique values change places, over any number of rows; never where a column of the user would be lost', async () => {
+    await run(`CREATE TABLE places (id bigint PRIMARY KEY, email varchar(50) COLLATE utf8mb4_nopad_bin UNIQUE)`);
+    const table = sinkTable('places', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'email' }]);
+    const sink = await opened();
+    const rows = Array.from({ length: 1500 }, (_, index): [number, string] => [index, `e${index}`]);
+    await apply(sink, ...rows.map((row) => upsert(table, row)));
+    // Each row takes the value of the next one, which gives it up only afterwards; the last that of one that is deleted.
+    const moved = rows.slice(0, -1).map(([id], index): [number, string] => [id, `e${index + 1}`]);
+    await apply(sink, ...moved.map((row) => upsert(table, row)), remove(table, [1499]));
+    expect(await select('SELECT id, email FROM places ORDER BY id')).toEqual(moved.map(([id, email]) => ({ id: String(id), email })));
+    await apply(sink, upsert(table, [0, 'e2']), upsert(table, [1, 'e1']));
+    expect(await select('SELECT email FROM places WHERE id < 2 ORDER BY id')).toEqual([{ email: 'e2' }, { email: 'e1' }]);
+    await sink.close();
+    await run('ALTER TABLE places ADD COLUMN note int DEFAULT 7');
+    const again = await opened();
+    const error = await failure(apply(again, upsert(table, [0, 'e1']), upsert(table, [1, 'e2'])));
+    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: [0] } });
+    await again.close();
+  });
+
+  it('names each row that a column or constraint of the user refuses, and writes the others, beside DDL too', async () => {
+    await run(
+      `CREATE TABLE strict (id bigint PRIMARY KEY, email varchar(20) UNIQUE, n tinyint, short varchar(5) NOT NULL, price decimal(4,2), at datetime,
+         doc json, CHECK (n <> 13))`,
+    );
+    await run(
+      "CREATE TRIGGER no_deletes BEFORE DELETE ON strict FOR EACH ROW IF OLD.id = 4 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'SECRET'; END IF",
+    );
+    const columns = ['email', 'n', 'short', 'price', 'at', 'doc'];
+    const table = sinkTable('strict', [
+      { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+      ...columns.map((name) => ({ name, type: name === 'n' ? 'INTEGER' : '' })),
+    ]);
+    const other = sinkTable('strict_beside', [
+      { name: 'id', key: true },
+      { name: 'v', type: 'INTEGER' },
+    ]);
+    const good = (id: number): Value[] => [id, `e${id}`, 1, 'ok', 1.5, '2026-11-21T10:00:00Z', '{}'];
+    const wrong: [number, string, Value, RegExp][] = [
+      [100, 'email', 'e99', /unique index/],
+      [700, 'n', 128, /out of the range/],
+      [800, 'n', 13, /CHECK/],
+      [1200, 'short', 'too long', /column short: .*too long/],
+      [1201, 'short', null, /column short: .*NULL/],
+      [2400, 'price', 100, /out of the range/],
+      [2401, 'at', 'no date', /table strict/],
+      [2402, 'doc', '{SECRET', /CHECK|table strict/],
+      [2403, 'n', 'word', /column n: .*does not fit/],
+    ];
+    const rows = Array.from({ length: 2500 }, (_, id) => {
+      const row = good(id);
+      for (const [at, column, value] of wrong) if (at === id) row[columns.indexOf(column) + 1] = value;
+      return upsert(table, row);
+    });
+    const parts = [
+      [upsert(other, ['x', 1]), ...rows.slice(0, 600)],
+      [...rows.slice(600, 1300), upsert(other, ['y', 'word'])],
+      [...rows.slice(1300), upsert(table, good(5))],
+    ];
+    const name = 'strict_sink';
+    const sink = createSink({ url: server.url });
+    await sink.open(contextOf(name));
+    const refused = await applyPassing({ sink, name }, parts, checkpointAt(1));
+    const found = refused.map(({ change, error }) => [Number('key' in change && change.key[0]), error.message] as const).sort((a, b) => a[0] - b[0]);
+    expect(found).toEqual(wrong.map(([id, , , message]) => [id, expect.stringMatching(message)]));
+    expect(found.join()).not.toContain('SECRET');
+    expect(await select('SELECT count(*) AS n FROM strict')).toEqual([{ n: String(rows.length - wrong.length) }]);
+    expect(await select('SELECT * FROM strict_beside ORDER BY id')).toEqual([
+      { id: 'x', v: '1' },
+      { id: 'y', v: 'word' },
+    ]);
+    const deletes = await applyPassing({ sink, name }, [[3, 4, 5].map((id) => remove(table, [id]))], checkpointAt(2));
+    expect(deletes.map(({ change }) => 'key' in change && change.key)).toEqual([[4]]);
+    expect(deletes[0]!.error.message).not.toContain('SECRET');
+    expect(await select('SELECT id FROM strict WHERE id < 7 ORDER BY id')).toEqual([0, 1, 2, 4, 6].map((id) => ({ id: String(id) })));
+    await sink.close();
+  });
+
+  it('gives columns the types that the user says, in its own tables and in others, and refuses what is none', async () => {
+    const plain: ColumnSpec[] = [{ name: 'id', key: true }, { name: 'at' }, { name: 'yes', type: 'BOOLEAN' }, { name: 'tags' }];
+    const kinds = [undefined, 'timestamp', 'boolean', 'json'] as const;
+    const columns = plain.map((column, index) => ({ ...column, ...(kinds[index] && { kind: kinds[index] }) }));
+    const table = sinkTable('kinds', columns);
+    const changes = [
+      ['a', '2026-11-21T10:00:00.123456Z', 1, '{"b": [1]}'],
+      ['b', null, null, null],
+      ['c', '2026-11-21T10:00:00.1234569Z', 0, '5'],
+    ];
+    const sink = await opened();
+    await apply(sink, ...changes.map((row) => upsert(table, row)));
+    expect(await typesOf('kinds')).toEqual({
+      id: 'varchar(768)',
+      at: 'datetime(6)',
+      yes: 'tinyint(1)',
+      tags: expect.stringMatching(/^(json|longtext)$/),
+    });
+    const rows = (name: string): Promise<RowDataPacket[]> => select(`SELECT at, yes, JSON_EXTRACT(tags, '$.b[0]') AS tag FROM ${name} ORDER BY id`);
+    const expected = [
+      { at: '2026-11-21 10:00:00.123456', yes: '1', tag: '1' },
+      { at: null, yes: null, tag: null },
+      { at: '2026-11-21 10:00:00.123456', yes: '0', tag: null },
+    ];
+    expect(await rows('kinds')).toEqual(expected);
+    // MySQL would round it.
+    expect(bind('2026-11-21T10:00:00.1234569Z', 'time', true)).toBe('2026-11-21 10:00:00.123456');
+    await expect(apply(sink, upsert(table, ['x', 'SECRET', 1, '{}']))).rejects.toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: ['x'] } });
+    await sink.close();
+    const again = await opened();
+    // The types were taken out of the configuration again: the columns stay what they are.
+    for (const [column, value] of [
+      [2, 5],
+      [2, 'true'],
+      [3, '{SECRET'],
+      [1, 7],
+    ] as const) {
+      const error = await failure(apply(again, upsert(sinkTable('kinds', plain), ['d', null, null, null].with(column, value as never))));
+      expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED' });
+      await again.close();
+      await again.open(contextOf('kinds_again'));
+    }
+    await again.close();
+    await run(`CREATE TABLE kinds_of_user (id ${KEY_TYPE} PRIMARY KEY, at timestamp(6) NULL, yes boolean, tags json)`);
+    const other = await opened();
+    await apply(other, ...changes.map((row) => upsert({ ...table, name: 'kinds_of_user' }, row)));
+    await other.close();
+    expect(await rows('kinds_of_user')).toEqual(expected);
+  });
+
+  it('kinds in a key, and beside a new key', async () => {
+    const spec = (name: string, kind: 'timestamp' | 'boolean' | 'json', key: boolean): ColumnSpec => ({ name, kind, key, type: 'TEXT' });
+    const all = (key: boolean): ColumnSpec[] => [spec('at', 'timestamp', key), spec('yes', 'boolean', key), spec('doc', 'json', key)];
+    const one = sinkTable('kind_keys', [{ name: 'id', key: true }, ...all(false)]);
+    const two = sinkTable('kind_keys', [{ name: 'id' }, ...all(true)]);
+    const sink = await opened();
+    await apply(sink, upsert(one, ['a', '2026-11-21T10:00:00Z', 1, '[]']));
+    await apply(sink, upsert(two, ['b', '2026-11-21T10:00:00Z', 0, '[]']), remove(two, ['2026-11-21T10:00:00Z', 1, '[]']));
+    expect(await typesOf('kind_keys')).toMatchObject({ at: 'datetime(6)', yes: 'tinyint(1)', doc: expect.stringMatching(/^(varchar|json)/) });
+    await sink.close();
+    expect(await select('SELECT id, yes FROM kind_keys')).toEqual([{ id: 'b', yes: '0' }]);
+    const fresh = sinkTable('kind_keys_new', all(true));
+    const other = await opened();
+    await apply(other, upsert(fresh, ['2026-11-21T10:00:00Z', 1, '[1]']), upsert(fresh, ['2026-11-21T10:00:00Z', 0, '[1]']));
+    await apply(other, remove(fresh, ['2026-11-21T10:00:00Z', 1, '[1]']));
+    expect(await select('SELECT yes FROM kind_keys_new')).toEqual([{ yes: '0' }]);
+    await expect(other.audit!.keys(fresh, null, 10)).rejects.toMatchObject({ code: 'SINK_NOT_READABLE' });
+    await other.close();
+  });
+
+  it("compares rows with a user's table as the server would store them", async () => {
+    await run(
+      `CREATE TABLE rounded (id ${KEY_TYPE} PRIMARY KEY, price decimal(10,2), at datetime(3), word varchar(10) COLLATE utf8mb4_general_ci, single float,
+         code char(4), mood enum('ok', 'bad'))`,
+    );
+    const names = ['price', 'at', 'word', 'single', 'code', 'mood'];
+    const table = sinkTable('rounded', [{ name: 'id', key: true }, ...names.map((name) => ({ name, type: '' }))]);
+    const sink = await opened();
+    const row: Value[] = ['a', 1.255, '2026-11-21T10:00:00.1236Z', 'Ärger ', 0.1, 'ab', 'ok'];
+    const late: Value[] = ['b', null, null, null, null, null, null];
+    await apply(sink, upsert(table, row), upsert(table, late));
+    const { compare } = sink.audit!;
+    expect(await compare(table, [row, late])).toEqual({ missing: [], changed: [] });
+    for (const [column, value] of [
+      ['price', 1.265],
+      ['at', '2026-11-21T10:00:00.1246Z'],
+      ['word', 'Ärger'],
+      ['word', 'arger '],
+      ['single', 0.1000001],
+      ['code', 'abc'],
+      ['mood', 'bad'],
+      // What no such column holds is not in it.
+      ['price', 'SECRET'],
+      ['at', 'SECRET'],
+      ['word', 'a word that is too long'],
+      ['mood', 'SECRET'],
+      ['price', new Uint8Array([1])],
+    ] as const)
+      expect(await compare(table, [row.with(1 + names.indexOf(column), value), late])).toEqual({ missing: [], changed: [0] });
+    const strange: Value[][] = [
+      ['c', ...row.slice(1)],
+      [null, ...row.slice(1)],
+      ['c', 'SECRET', ...row.slice(2)],
+      ['x'.repeat(200), ...row.slice(1)],
+      [new Uint8Array([1]), ...row.slice(1)],
+    ];
+    const { missing, changed } = await compare(table, [row, ...strange]);
+    expect([new Set(missing), changed]).toEqual([new Set([1, 2, 3, 4, 5]), []]);
+    await sink.close();
+  });
+
+  it.each(['char(10) COLLATE utf8mb4_nopad_bin', 'decimal(10,2)', 'float', 'datetime', 'binary(4)'])(
+    'does not read keys of type %s back',
+    async (type) => {
+      const name = `strange_keys_${(counter += 1)}`;
+      await run(`CREATE TABLE ${name} (id ${type} PRIMARY KEY)`);
+      const sink = await opened();
+      const table = sinkTable(name, [{ name: 'id', key: true }]);
+      await expect(sink.audit!.keys(table, null, 10)).rejects.toMatchObject({ code: 'SINK_NOT_READABLE', message: expect.stringContaining(name) });
+      expect(await sink.audit!.count(table)).toBe(0);
+      await sink.close();
+    },
+  );
 
   it("refuses a key column of the user's in which two keys of the hive could be one", async () => {
     await run('CREATE TABLE folded (id varchar(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)');

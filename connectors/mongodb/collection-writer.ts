@@ -1,18 +1,20 @@
 /**
  * Rows of one table as unordered bulk writes of about a thousand. Deletes go first, so that a value of a unique index can
- * move from a deleted document to a new one; within a chunk every key stands once.
+ * move from a deleted document to a new one; within a chunk every key stands once. A row that the server refuses is named by its place in the bulk.
  */
-import { type AnyBulkWriteOperation, BSON, type Filter, MongoBulkWriteError } from 'mongodb';
+import { type AnyBulkWriteOperation, BSON, type Filter, MongoBulkWriteError, type WriteError } from 'mongodb';
 import type { Value } from '../../src/change/table.ts';
-import type { SinkRowChange } from '../../src/pipeline/sink.ts';
-import { WaggleError } from '../../src/support/errors.ts';
+import { RowRefusedError, type SinkRowChange } from '../../src/pipeline/sink.ts';
 import { withSession } from './checkpoint-collection.ts';
-import { DocumentShape, type Id, sizeOf, type StoredDocument } from './document.ts';
-import { DUPLICATE_KEY } from './errors.ts';
+import { DocumentShape, FieldRefused, type Id, sizeOf, type StoredDocument } from './document.ts';
+import { DUPLICATE_KEY, isRefusal } from './errors.ts';
 import { markOf, olderThan } from './guard.ts';
 import type { Target, TargetCollection } from './target-collection.ts';
 
-type Operation = AnyBulkWriteOperation<StoredDocument>;
+interface Operation {
+  readonly write: AnyBulkWriteOperation<StoredDocument>;
+  readonly change: SinkRowChange;
+}
 
 /** Operations on different keys, to be sent as one. */
 export interface Bulk {
@@ -40,18 +42,17 @@ export class CollectionWriter {
 
   /** Takes a row change. True: `take` is due. */
   add(change: SinkRowChange): boolean {
-    const { table } = this.target;
     const nullAt = change.key.indexOf(null);
     if (change.after === null) {
       // A document without its key was refused.
-      if (nullAt === -1) this.#deletes.push(this.#delete(change));
-      this.#sizeBytes += sizeOf(change.key);
+      if (nullAt === -1) this.#deletes.push({ write: this.#delete(change), change });
     } else {
-      if (nullAt !== -1) throw this.#refused(table.key[nullAt]!, 'a key is NULL, so the row cannot be told from others');
-      const sizeBytes = sizeOf(change.after);
-      this.#upserts.push(this.#upsert(change, change.after, sizeBytes));
-      this.#sizeBytes += sizeBytes;
+      if (nullAt !== -1) throw this.#refused(change, this.target.table.key[nullAt]!, 'a key is NULL, so the row cannot be told from others');
+      // Unique values that change places: no document has one while all of the chunk are away.
+      if (this.target.otherUnique && this.#shared.work.session !== undefined) this.#deletes.push({ write: this.#delete(change), change });
+      this.#upserts.push({ write: this.#upsert(change, change.after), change });
     }
+    this.#sizeBytes += sizeOf(change.after ?? change.key);
     return this.#upserts.length + this.#deletes.length >= CHUNK_ROWS || this.#sizeBytes >= CHUNK_BYTES;
   }
 
@@ -64,58 +65,92 @@ export class CollectionWriter {
     return bulks.map((operations) => ({ operations, writer: this }));
   }
 
-  async write(operations: readonly Operation[]): Promise<void> {
-    const { session } = this.#shared.work;
-    if (session !== undefined) {
-      await this.target.collection.bulkWrite(operations, { ordered: false, ...withSession(session) });
-      return;
+  /**
+   * Rejects with a RowRefusedError where the server refuses a row, with the driver's error where something else is wrong.
+   *
+   * Without a transaction the other operations are written all the same, and a duplicate key can pass behind them: a unique value that another document
+   * has given up by then; an `_id` that another runner was inserting. An `_id` that does not pass is that of a newer document.
+   */
+  async write({ operations }: Bulk): Promise<void> {
+    let left = operations;
+    for (let attempt = 0; ; attempt += 1) {
+      const errors = await this.#bulkWrite(left);
+      if (errors.length === 0) return;
+      const hopeless = (error: WriteError): boolean => error.code !== DUPLICATE_KEY || this.#shared.work.session !== undefined;
+      const last = attempt > 0 && errors.length === left.length;
+      const refusal = errors.find((error) => hopeless(error) || (last && !isOnId(error)));
+      if (refusal !== undefined) throw this.#refusedByServer(left[refusal.index]!.change, refusal);
+      if (last) return;
+      left = errors.map((error) => left[error.index]!);
     }
-    // Where an upsert meets a newer document it tries to insert, and the key is there. It meets one as well where two runners insert
-    // at the same moment: only the second answer tells.
-    const refused = await this.#writeGuarded(operations);
-    if (refused.length > 0) await this.#writeGuarded(refused);
   }
 
-  /** Gives the operations that met a document with their key which they do not overwrite. */
-  async #writeGuarded(operations: readonly Operation[]): Promise<Operation[]> {
+  /** The refusals; everything else is thrown. */
+  async #bulkWrite(operations: readonly Operation[]): Promise<WriteError[]> {
+    const { session } = this.#shared.work;
+    const writes = operations.map(({ write }) => write);
     try {
-      await this.target.collection.bulkWrite(operations, { ordered: false });
+      await this.target.collection.bulkWrite(writes, { ordered: false, ...withSession(session) });
       return [];
     } catch (error) {
       if (!(error instanceof MongoBulkWriteError)) throw error;
       const errors = Array.isArray(error.writeErrors) ? error.writeErrors : [error.writeErrors];
-      if (errors.length === 0 || errors.some((one) => one.code !== DUPLICATE_KEY || !/index: _id_|_id_ /.test(one.errmsg ?? ''))) throw error;
-      return errors.map((one) => operations[one.index]!);
+      if (errors.length === 0 || !errors.every(({ code }) => isRefusal(code))) throw error;
+      return errors;
     }
   }
 
-  #upsert(change: SinkRowChange, values: readonly Value[], sizeBytes: number): Operation {
-    const replacement = this.#shape.document(change.key, values);
-    if (4 * sizeBytes > MAX_DOCUMENT_BYTES) this.#checkSize(replacement, values);
+  #upsert(change: SinkRowChange, values: readonly Value[]): AnyBulkWriteOperation<StoredDocument> {
+    const replacement = this.#document(change, values);
     if (this.#shared.work.session !== undefined) return { replaceOne: { filter: byId(replacement._id), replacement, upsert: true } };
     const mark = markOf(change);
     replacement['_waggle'] = mark;
-    return { replaceOne: { filter: olderThan(replacement._id, mark, change.op), replacement, upsert: true } };
+    return { replaceOne: { filter: olderThan(replacement._id, change, mark), replacement, upsert: true } };
   }
 
-  #delete(change: SinkRowChange): Operation {
+  #delete(change: SinkRowChange): AnyBulkWriteOperation<StoredDocument> {
     const _id = this.#shape.id(change.key);
     if (this.#shared.work.session !== undefined) return { deleteOne: { filter: byId(_id) } };
     const mark = markOf(change);
-    return { replaceOne: { filter: olderThan(_id, mark, change.op), replacement: { _id, _waggle: mark }, upsert: true } };
+    return { replaceOne: { filter: olderThan(_id, change, mark), replacement: { _id, _waggle: mark }, upsert: true } };
   }
 
-  #checkSize(document: StoredDocument, values: readonly Value[]): void {
+  #document(change: SinkRowChange, values: readonly Value[]): StoredDocument {
+    let document: StoredDocument;
+    try {
+      document = this.#shape.document(change.key, values);
+    } catch (error) {
+      if (error instanceof FieldRefused) throw this.#refused(change, error.column, error.message);
+      throw error;
+    }
+    const most = (this.#shape.hasJson ? JSON_GROWTH : TEXT_GROWTH) * sizeOf(values);
     // Some room for what the guard adds.
-    if (BSON.calculateObjectSize(document) <= MAX_DOCUMENT_BYTES - 1024) return;
+    if (most <= MAX_DOCUMENT_BYTES || BSON.calculateObjectSize(document) <= MAX_DOCUMENT_BYTES - 1024) return document;
     const sizes = values.map((value) => sizeOf([value]));
-    throw this.#refused(sizes.indexOf(Math.max(...sizes)), 'a row is larger than the 16 MiB of a document, most of it in this column');
+    throw this.#refused(change, sizes.indexOf(Math.max(...sizes)), 'a row is larger than the 16 MiB of a document, most of it in this column');
   }
 
-  #refused(index: number, reason: string): WaggleError {
+  #refused(change: SinkRowChange, index: number, reason: string): RowRefusedError {
     const { table } = this.target;
-    return new WaggleError('SINK_ROW_REFUSED', `${this.#shared.label}, table ${table.name}, column ${table.columns[index]!.name}: ${reason}`);
+    return new RowRefusedError(change, `${this.#shared.label}, table ${table.name}, column ${table.columns[index]!.name}: ${reason}`);
+  }
+
+  #refusedByServer(change: SinkRowChange, { code }: WriteError): RowRefusedError {
+    const reason = REFUSALS[code] ?? 'the target refuses a row';
+    return new RowRefusedError(change, `${this.#shared.label}, table ${this.target.table.name}: ${reason} (${code})`);
   }
 }
+
+/** How much larger a value can be as BSON: a character of three bytes; an array of small numbers. */
+const TEXT_GROWTH = 4;
+const JSON_GROWTH = 16;
+
+const REFUSALS: Readonly<Record<number, string>> = {
+  121: "the collection's validator refuses a document",
+  [DUPLICATE_KEY]: 'a unique index has another document with the same value',
+};
+
+/** The index that has the key already is that of `_id`. */
+const isOnId = ({ errmsg = '' }: WriteError): boolean => /index: _id_ |[ .$]_id_ dup/.test(errmsg);
 
 const byId = (id: Id): Filter<StoredDocument> => ({ _id: id }) as Filter<StoredDocument>;

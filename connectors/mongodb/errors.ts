@@ -16,11 +16,14 @@ const BY_NUMBER: ReadonlyMap<number, ErrorCode> = new Map(
       // Host or network, shutting down, no primary here (any more).
       ['SINK_UNREACHABLE', [6, 7, 89, 91, 189, 134, 317, 358, 384, 402, 9001, 10058, 10107, 11600, 11602, 13435, 13436]],
       ['SINK_DENIED', [11, 13, 18, 31, 33, 8000]],
-      ['SINK_ROW_REFUSED', [2, 22, 52, 55, 56, 57, 121, 10334, 11000, 11001, 12582, 17280, 17419]],
+      ['SINK_ROW_REFUSED', [2, 15, 22, 52, 55, 56, 57, 121, 10334, 11000, 11001, 12582, 17280, 17419]],
       ['SINK_TABLE_MISFIT', [73, 166, 167]],
     ] as const
   ).flatMap(([code, numbers]) => numbers.map((number) => [number, code] as const)),
 );
+
+/** The server's error is about what is in a document. */
+export const isRefusal = (code: number): boolean => BY_NUMBER.get(code) === 'SINK_ROW_REFUSED';
 
 const RETRYABLE_LABELS = ['TransientTransactionError', 'RetryableWriteError', 'SystemOverloadedError', 'RetryableError', 'ResetPool'];
 const NETWORK =

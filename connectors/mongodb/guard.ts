@@ -27,13 +27,16 @@ export const markOf = (change: SinkRowChange): Mark => {
   return change.after === null ? { seq, deleted: new Date() } : { seq };
 };
 
-/** The document with this `_id`, if the mark may overwrite it. An existing row (`r`) does so also where the same seq stands: it repairs. */
-export const olderThan = (id: Id, { seq }: Mark, op: SinkRowChange['op']): Filter<StoredDocument> =>
-  ({ _id: id, '_waggle.seq': op === 'r' ? { $lte: seq } : { $lt: seq } }) as Filter<StoredDocument>;
+/**
+ * The document with this `_id`, if the change may overwrite it. What a fill or `resync` writes does so also where the same seq stands: it repairs. A document
+ * without a mark is somebody else's, and older than everything.
+ */
+export const olderThan = (id: Id, { source }: SinkRowChange, { seq }: Mark): Filter<StoredDocument> =>
+  ({ _id: id, '_waggle.seq': { $not: source.seq === null ? { $gt: seq } : { $gte: seq } } }) as Filter<StoredDocument>;
 
 /** Documents that a `t` removes; one of a first fill removes all. */
 export const removedBy = (change: SinkTruncateChange): Filter<StoredDocument> =>
-  change.source.seq === null ? {} : { '_waggle.seq': { $lt: BigInt(change.source.seq) } };
+  change.source.seq === null ? {} : { '_waggle.seq': { $not: { $gte: BigInt(change.source.seq) } } };
 
 /** Takes the documents as of before the log began; those that waggle did not write, too. */
 export const unmark = async (collection: Collection<StoredDocument>): Promise<void> => {

@@ -2,13 +2,15 @@
  * The connector `mongodb`, through the driver `mongodb`. States are applied as bulk writes. On a replica set or through mongos a
  * batch and its checkpoint are one transaction: exactly once. On a standalone server, which has no transactions, each write takes
  * effect only on an older state of its row (see `guard.ts`) and the checkpoint follows: at least once, the same end state.
+ * Of a bulk the server tells which document it refuses, so that nothing need be rehearsed.
  */
 import { randomUUID } from 'node:crypto';
 import { type ClientSession, MongoClient, type MongoClientOptions } from 'mongodb';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type { Batch, Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointCollection, withSession } from './checkpoint-collection.ts';
+import { CollectionAudit } from './collection-audit.ts';
 import { type Bulk, CollectionWriter } from './collection-writer.ts';
 import { toSinkError } from './errors.ts';
 import { removedBy } from './guard.ts';
@@ -78,8 +80,7 @@ class MongodbSink implements Sink {
   }
 
   async apply(batch: Batch): Promise<void> {
-    const live = this.#live;
-    if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#label}: not open`);
+    const live = this.#open();
     const { work } = live.target;
     const log = `${batch.checkpoint.logId} ${batch.checkpoint.term}`;
     if (live.log !== log) live.writers.clear();
@@ -106,6 +107,26 @@ class MongodbSink implements Sink {
       this.#underWay = null;
       throw this.#failed(error, writer?.target.table.name ?? place);
     }
+  }
+
+  readonly audit: SinkAudit = {
+    compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    count: (table) => this.#read(table, (audit) => audit.count()),
+    keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
+  };
+
+  async #read<T>(table: SinkTable, work: (audit: CollectionAudit) => Promise<T>): Promise<T> {
+    const live = this.#open();
+    try {
+      return await work(new CollectionAudit(live.target, table));
+    } catch (error) {
+      throw this.#failed(error, table.name);
+    }
+  }
+
+  #open(): Live {
+    if (this.#live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#label}: not open`);
+    return this.#live;
   }
 
   async close(): Promise<void> {
@@ -158,7 +179,7 @@ class MongodbSink implements Sink {
     for (const bulk of writer.take()) {
       await this.#settle();
       await live.target.work.renew();
-      const done = writer.write(bulk.operations);
+      const done = writer.write(bulk);
       // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
       done.catch(() => {});
       this.#underWay = { bulk, done };

@@ -5,7 +5,7 @@ import type { SinkSchemaChange, SinkTable, SinkTruncateChange } from '../../src/
 import { WaggleError } from '../../src/support/errors.ts';
 import { addedColumns, renamedColumns } from '../column-changes.ts';
 import { CHECKPOINT_COLLECTION, TABLE_COLLECTION, withSession } from './checkpoint-collection.ts';
-import { type StoredDocument, toBson } from './document.ts';
+import { DocumentShape, type StoredDocument } from './document.ts';
 import { NAMESPACE_EXISTS, serverError } from './errors.ts';
 import { TRACE_INDEX, TRACE_SECONDS, unmark } from './guard.ts';
 import { collectionName, fieldPaths } from './names.ts';
@@ -32,10 +32,13 @@ interface TableDocument {
 export class TargetCollection {
   readonly table: SinkTable;
   readonly collection: Collection<StoredDocument>;
+  /** There is a unique index beside the one on `_id`. */
+  readonly otherUnique: boolean;
 
-  private constructor(table: SinkTable, collection: Collection<StoredDocument>) {
+  private constructor(table: SinkTable, collection: Collection<StoredDocument>, otherUnique: boolean) {
     this.table = table;
     this.collection = collection;
+    this.otherUnique = otherUnique;
   }
 
   /**
@@ -74,15 +77,21 @@ export class TargetCollection {
         );
       });
     }
-    return new TargetCollection(table, collection);
+    const indexes = await collection.indexes();
+    return new TargetCollection(
+      table,
+      collection,
+      indexes.some((index) => index.unique === true && index.name !== '_id_'),
+    );
   }
 
   /** What deleting all is where deletes are soft. */
   async markAll({ work }: Target, { column, value }: NonNullable<SinkTruncateChange['mark']>): Promise<void> {
-    const field = pathsOf(this.table).get(this.table.columns[column]!.name)!;
+    const shape = new DocumentShape(this.table);
+    const field = shape.pathOf(column);
     await this.collection.updateMany(
       { [field]: null, '_waggle.deleted': { $exists: false } },
-      { $set: { [field]: toBson(value) } },
+      { $set: { [field]: shape.field(column, value) } },
       withSession(work.session),
     );
   }

@@ -1,15 +1,19 @@
-import { Binary, type Db, type Document, Double, Long, MongoClient, MongoServerError } from 'mongodb';
+import { type Db, type Decimal128, type Document, Double, Long, MongoClient, MongoServerError } from 'mongodb';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { toSinkError } from '../../connectors/mongodb/errors.ts';
-import { collectionName, fieldPaths } from '../../connectors/mongodb/names.ts';
+import { collectionName } from '../../connectors/mongodb/names.ts';
 import { createSink } from '../../connectors/mongodb/sink.ts';
-import type { Sink, SinkChange, SinkRowChange, SinkTable } from '../../src/pipeline/sink.ts';
+import type { Value } from '../../src/change/table.ts';
+import type { Sink, SinkChange, SinkRowChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type MongoServer, mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import { auditConformance } from './audit-conformance.ts';
 import { conformance, type ConformanceTarget } from './conformance.ts';
-import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
+import { mongoRows, showInMongo } from './mongo-rows.ts';
+import { applyPassing } from './refused-rows.ts';
+import { batchOf, checkpointAt, type ColumnSpec, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = !mongoServerPossible() && !serversRequired();
 
@@ -34,10 +38,12 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
       createSink: () => createSink({ url: server.url }),
       drop: async (table) => void (await db.collection(collectionName(table.name)).drop()),
       rows: (table) => mongoRows(db, table),
-      show: (value) => showStored(typeof value === 'bigint' ? Long.fromBigInt(value) : typeof value === 'number' ? new Double(value) : value),
+      show: showInMongo,
     };
 
     conformance(async () => target, { holdsNul: true, atomic: kind === 'rs', rekeys: true, users: null, partRows: kind === 'rs' ? 1000 : 30 });
+    // The server names the document that it refuses; a collection has no columns that could be missing.
+    auditConformance(async () => target, { without: ['rehearses a batch and leaves nothing of it', 'tells of a missing column'] });
 
     let counter = 0;
     const fresh = (name: string): string => `${name}_own_${(counter += 1)}`;
@@ -57,10 +63,10 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
     };
     /** A change with a seq of our choice. */
     const at = (seq: number, change: SinkRowChange): SinkRowChange => ({ ...change, source: { ...change.source, seq } });
-    const stored = (name: string): Promise<Document[]> =>
+    const stored = (name: string, options: object = { useBigInt64: true }): Promise<Document[]> =>
       db
         .collection(name)
-        .find({ '_waggle.deleted': { $exists: false } }, { useBigInt64: true, projection: { _waggle: 0 } })
+        .find({ '_waggle.deleted': { $exists: false } }, { ...options, projection: { _waggle: 0 } })
         .toArray();
 
     it('writes documents that are natural to query', async () => {
@@ -114,6 +120,129 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
       expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false, message: expect.stringContaining(table.name) });
       await sink.close();
       expect((await stored(table.name)).map((document) => document['_id'])).toEqual(['2']);
+    });
+
+    it('names each row that is refused, and writes the others', async () => {
+      const table = sinkTable(fresh('refusing'), [
+        { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+        { name: 'email' },
+        { name: 'doc', kind: 'json' },
+        { name: 'at', kind: 'timestamp' },
+        { name: 'yes', kind: 'boolean' },
+      ]);
+      await db.createCollection(table.name);
+      await db.collection(table.name).createIndex({ email: 1 }, { unique: true, name: 'email_unique' });
+      const wrong: [number, number, Value, RegExp][] = [
+        [3, 1, 'e1', /unique index.*11000/],
+        [60, 1, 'e59', /unique index.*11000/],
+        [61, 2, '{SECRET', /column doc: .*not valid JSON/],
+        [62, 2, '{"a\\u0000b": 1}', /column doc: .*name/],
+        [63, 2, '{"a": {"_bsontype": "ObjectId"}}', /column doc: .*name/],
+        [64, 2, `${'['.repeat(200)}${']'.repeat(200)}`, /column doc: .*levels/],
+        [65, 2, `${'['.repeat(100_000)}${']'.repeat(100_000)}`, /column doc: .*(levels|deeply)/],
+        [66, 2, '12345678901234567890123456789012345678901234567890.5', /column doc: .*number/],
+        [67, 2, '"\\ud800"', /column doc: .*half/],
+        [68, 3, 'SECRET', /column at: .*timestamp/],
+        [69, 4, 2n, /column yes: .*neither/],
+        [70, 2, `"${'SECRET'.repeat(3_000_000)}"`, /column doc.*16 MiB|16 MiB.*column/],
+        [71, 2, `[${'1,'.repeat(1_300_000)}1]`, /16 MiB/],
+      ];
+      const rows = Array.from({ length: 75 }, (_, id) => {
+        const row: Value[] = [BigInt(id), `e${id}`, '{}', null, null];
+        for (const [place, column, value] of wrong) if (place === id) row[column] = value;
+        return upsert(table, row);
+      });
+      const name = fresh('sink');
+      const sink = await opened(name);
+      const refused = await applyPassing({ sink, name }, [rows.slice(0, 20), rows.slice(20)], checkpointAt(1));
+      const found = refused
+        .map(({ change, error }) => [Number('key' in change && change.key[0]), error.message] as const)
+        .sort((a, b) => a[0] - b[0]);
+      expect(found.join()).not.toContain('SECRET');
+      expect(found).toEqual(wrong.map(([id, , , message]) => [id, expect.stringMatching(message)]));
+      expect((await stored(table.name)).length).toBe(rows.length - wrong.length);
+      await sink.close();
+    });
+
+    it('unique values change places', async () => {
+      const table = sinkTable(fresh('places'), [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'email' }]);
+      await db.createCollection(table.name);
+      await db.collection(table.name).createIndex({ email: 1 }, { unique: true });
+      const sink = await opened();
+      const rows = Array.from({ length: 30 }, (_, index) => upsert(table, [BigInt(index), `e${index}`]));
+      await sink.apply(batchOf([rows], checkpointAt(1)));
+      // Each takes the value of the next one, which gives it up only afterwards; the last that of one that is deleted.
+      const moved = rows.slice(0, -1).map((_, index) => upsert(table, [BigInt(index), `e${index + 1}`]));
+      await sink.apply(batchOf([[...moved, remove(table, [29n])]], checkpointAt(2)));
+      expect((await mongoRows(db, table)).sort(byNumber)).toEqual(moved.map((_, index) => [`int64 ${index}`, `string e${index + 1}`]));
+      const swapped = sink.apply(batchOf([[upsert(table, [0n, 'e2']), upsert(table, [1n, 'e1'])]], checkpointAt(3)));
+      const told = await swapped.then(
+        () => 'done',
+        (error: Error) => ('code' in error ? error.code : error),
+      );
+      // Without a transaction no document can step aside.
+      expect(told).toBe(kind === 'rs' ? 'done' : 'SINK_ROW_REFUSED');
+      await sink.close();
+    });
+
+    it('gives fields the types that the user says, and keeps the key as it is', async () => {
+      const plain: ColumnSpec[] = [{ name: 'id', key: true }, { name: 'on.at', key: true }, { name: 'yes', type: 'BOOLEAN' }, { name: 'doc' }];
+      const kinds = [undefined, 'timestamp', 'boolean', 'json'] as const;
+      const table = sinkTable(
+        fresh('kinds'),
+        plain.map((column, index) => ({ ...column, ...(kinds[index] && { kind: kinds[index] }) })),
+      );
+      const json =
+        '{"$set": {"a.b": [1, 1.0, 1.5, -0.0, 1e3, 12345678901234567890, 0.12345678901234567891]}, "1": null, "t": true, "e": {}, "__proto__": 1}';
+      const sink = await opened();
+      await sink.apply(
+        batchOf(
+          [[upsert(table, ['a', '2026-11-21T10:00:00.123456Z', 1n, json]), upsert(table, ['b', '2026-11-21T10:00:00Z', 0n, '"x"'])]],
+          checkpointAt(1),
+        ),
+      );
+      await sink.close();
+      const documents = await stored(table.name, { promoteValues: false });
+      const doc = documents[0]!['doc'] as Document;
+      expect(Object.keys(doc)).toEqual(['1', '$set', 't', 'e', '__proto__']);
+      expect(doc['$set']['a.b'].map((value: Long | Double | Decimal128) => `${value.constructor.name} ${value.toString()}`)).toEqual([
+        'Long 1',
+        'Double 1',
+        'Double 1.5',
+        'Double 0',
+        'Double 1000',
+        'Decimal128 12345678901234567890',
+        'Decimal128 0.12345678901234567891',
+      ]);
+      expect(documents[0]).toMatchObject({
+        _id: { id: 'a', on_at: '2026-11-21T10:00:00.123456Z' },
+        on: { at: new Date('2026-11-21T10:00:00.123Z') },
+        yes: true,
+      });
+      expect(documents[1]).toMatchObject({ on: { at: new Date('2026-11-21T10:00:00Z') }, yes: false, doc: 'x' });
+    });
+
+    it('compares what was written by others, too: a type that differs, another field, a field that is missing', async () => {
+      const table = sinkTable(fresh('foreign'), [
+        { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
+        { name: 'n', type: 'INTEGER' },
+        { name: 'x.y' },
+      ]);
+      const collection = db.collection(table.name);
+      await collection.insertMany([
+        { _id: 1, id: Long.fromNumber(1), n: Long.fromNumber(5), x: { y: 'v', z: 1 }, more: 1 },
+        { _id: 2, id: Long.fromNumber(2), n: 5, x: { y: 'v' } },
+        { _id: 3, id: Long.fromNumber(3), n: new Double(5), x: { y: 'v' } },
+        { _id: 4, id: Long.fromNumber(4), n: null },
+      ] as never[]);
+      const sink = await opened();
+      const rows = [...[1n, 2n, 3n].map((id): Value[] => [id, 5n, 'v']), [4n, null, null], [5n, null, null]];
+      expect(await sink.audit!.compare(table, rows)).toEqual({ missing: [4], changed: [1, 2] });
+      expect(await sink.audit!.count(table)).toBe(4);
+      expect((await sink.audit!.keys(table, null, 10)).map(String)).toEqual([['1'], ['2'], ['3'], ['4']].map(String));
+      await collection.insertOne({ n: 1 });
+      await expect(sink.audit!.keys(table, [3n], 10)).rejects.toMatchObject({ code: 'SINK_NOT_READABLE' });
+      await sink.close();
     });
 
     it('classifies what stands between it and the server, and never shows the password', { timeout: 60_000 }, async () => {
@@ -258,23 +387,5 @@ describe.skipIf(absent)('mongodb without transactions', { timeout: 60_000 }, () 
   });
 });
 
+const byNumber = (a: readonly (string | null)[], b: readonly (string | null)[]): number => Number(a[0]!.slice(6)) - Number(b[0]!.slice(6));
 const byId = (a: readonly unknown[], b: readonly unknown[]): number => String(a[0]).localeCompare(String(b[0]));
-
-/** All rows that are not deleted, each value with its BSON type. */
-const mongoRows = async (db: Db, table: SinkTable): Promise<(string | null)[][]> => {
-  const collection = db.collection(collectionName(table.name));
-  const documents = await collection.find({ '_waggle.deleted': { $exists: false } }, { promoteValues: false, promoteLongs: false }).toArray();
-  const paths = fieldPaths(table.columns.map((column) => column.name));
-  return documents.map((document) =>
-    paths.map((path) => showStored(path.reduce<unknown>((value, part) => (value as Record<string, unknown>)?.[part], document))),
-  );
-};
-
-const showStored = (value: unknown): string | null => {
-  if (value === null || value === undefined) return null;
-  if (value instanceof Double) return `double ${Object.is(value.value, -0) ? '-0' : value.value}`;
-  if (value instanceof Uint8Array) return `binary ${Buffer.from(value).toString('hex')}`;
-  if (value instanceof Binary) return `binary ${value.toString('hex')}`;
-  if (Long.isLong(value)) return `int64 ${value.toString()}`;
-  return `${typeof value} ${typeof value === 'string' ? value : JSON.stringify(value)}`;
-};

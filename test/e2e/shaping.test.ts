@@ -3,10 +3,14 @@ import { createHmac } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import Database from 'better-sqlite3';
+import { MongoClient } from 'mongodb';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { Client } from 'pg';
 import { expect, it } from 'vitest';
 import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
+import { mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
+import { mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { sinkStatus } from '../helpers/settled.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
@@ -15,6 +19,8 @@ import { waggle } from '../helpers/waggle-command.ts';
 
 const SEED = Number(process.env['WAGGLE_E2E_SEED'] ?? 11);
 const hasPostgres = serversRequired() || (await postgresBinaries()) !== null;
+const hasMariadb = serversRequired() || (await mariadbBinary()) !== null;
+const hasMongo = serversRequired() || mongoServerPossible();
 const MASK_KEY = 'a long and random text';
 
 const SHAPING = `mask_key: "\${MASK_KEY}", transform: { module: shape.ts }, tables: {
@@ -123,6 +129,67 @@ it.skipIf(!hasPostgres)('fills and follows shaped tables, over kills of the daem
   expect(Number((await server(history))[0]!['n'])).toBe(copy(history)[0]!['n']);
   expect(await server(LIVING.replace('ORDER BY h.id', 'ORDER BY h.id COLLATE "C"'))).toEqual(sessions);
   await client.end();
+});
+
+it.skipIf(!hasMariadb || !hasMongo)('shapes tables for MariaDB and MongoDB, with types of theirs', { timeout: 150_000 }, async () => {
+  await using mariadb = await startMariadb();
+  await using mongo = await startMongoServer('rs');
+  await using scene = new DaemonScene({
+    sinks: { maria: `{ type: mysql, url: "${mariadb.url}", ${SHAPING} }`, documents: `{ type: mongodb, url: "${mongo.url}", ${SHAPING} }` },
+  });
+  writeFileSync(scene.path('shape.ts'), MODULE);
+  const env = { MASK_KEY };
+  await HiveApplication.run({ dir: scene.app, ops: 80, seed: SEED });
+  const daemon = await scene.startReady({ env });
+  await until('both sinks to stream', () => scene.sinks.every((name) => sinkStatus(scene.state, name)?.state === 'streaming'));
+  await HiveApplication.run({ dir: scene.app, ops: 200, seed: SEED + 1, exit: 'exit' });
+  await scene.settled();
+  for (const sink of scene.sinks)
+    expect(waggle(['verify', sink, '-c', scene.config], { env })).toMatchObject({ status: 0, stdout: expect.stringContaining('no difference') });
+  expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+
+  const accounts = expectedAccounts(scene.hive).map((row): Row => ({ ...row, settings: JSON.parse(String(row['settings'])) as unknown }));
+  const posts = inHive(scene.hive, 'SELECT id FROM posts ORDER BY id').map(({ id }) => id);
+  const sessions = inHive(scene.hive, 'SELECT id FROM sessions ORDER BY id').map(({ id }) => id);
+  const gone = (ids: readonly unknown[]): unknown[] => ids.filter((id) => posts.includes(id));
+
+  const connection = await createConnection({ uri: mariadb.url, dateStrings: true });
+  const select = async (sql: string): Promise<Row[]> => (await connection.query<RowDataPacket[]>(sql))[0];
+  const types = await select("SHOW COLUMNS FROM app_accounts WHERE Type IN ('tinyint(1)', 'datetime(6)')");
+  expect(new Set(types.map((column) => column['Field']))).toEqual(new Set(['big', 'created_at', 'verified']));
+  const utc = "CONCAT(SUBSTR(DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%f'), 1, 23), 'Z') AS created_at";
+  const rows = await select(
+    `SELECT id, handle, email, name, verified, 0.0 + age AS age, CAST(settings AS CHAR) AS settings, tenant, big, ${utc} FROM app_accounts ORDER BY handle`,
+  );
+  expect(
+    rows.map((row) => ({ ...row, settings: JSON.parse(String(row['settings'])), age: row['age'] === null ? null : Number(row['age']) })),
+  ).toEqual(accounts);
+  const idsIn = async (condition: string): Promise<unknown[]> =>
+    (await select(`SELECT id FROM app_posts WHERE ${condition} ORDER BY id`)).map(({ id }) => id);
+  expect(await idsIn('deleted_at IS NULL')).toEqual(posts);
+  const deleted = await idsIn('deleted_at IS NOT NULL');
+  expect(deleted.length).toBeGreaterThan(0);
+  expect(gone(deleted)).toEqual([]);
+  expect((await select(LIVING)).map(({ id }) => id)).toEqual(sessions);
+  await connection.end();
+
+  await using client = new MongoClient(mongo.url);
+  const db = client.db();
+  const documents = await db
+    .collection('app_accounts')
+    .find({}, { projection: { _id: 0 } })
+    .sort({ handle: 1 })
+    .toArray();
+  const asRow = (document: Row): Row => ({ ...document, created_at: (document['created_at'] as Date).toISOString() });
+  expect(documents.map(asRow)).toEqual(accounts.map((row) => ({ ...row, verified: true, big: Boolean(row['big']) })));
+  const left = await db.collection('app_posts').find({ deleted_at: null }).sort({ id: 1 }).toArray();
+  expect(left.map(({ id }) => id as unknown)).toEqual(posts);
+  const marked = await db
+    .collection('app_posts')
+    .find({ deleted_at: { $type: 'date' } })
+    .sort({ id: 1 })
+    .toArray();
+  expect(marked.map(({ id }) => id as unknown)).toEqual(deleted);
 });
 
 it('a name that is not there stops its sink, with the nearest one; the others go on', { timeout: 60_000 }, async () => {

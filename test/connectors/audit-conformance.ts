@@ -3,7 +3,8 @@ import { expect, it as vitestIt, type TestContext } from 'vitest';
 import type { Value } from '../../src/change/table.ts';
 import { KeyFilter } from '../../src/pipeline/key-filter.ts';
 import type { Sink, SinkAudit, SinkChange, SinkTable } from '../../src/pipeline/sink.ts';
-import type { ConformanceTarget } from './conformance.ts';
+import { adapt } from './conformance/scene.ts';
+import type { ConformanceTarget } from './conformance/target.ts';
 import { applyPassing } from './refused-rows.ts';
 import { batchOf, checkpointAt, contextOf, forSink, remove, sinkTable, truncate, upsert } from './sink-changes.ts';
 
@@ -26,7 +27,7 @@ export const auditConformance = (open: () => Promise<ConformanceTarget>, { witho
     return { target, sink, name, audit: sink.audit };
   };
   const apply = (sink: Sink, seq: number, ...changes: SinkChange[]): Promise<void> =>
-    sink.apply(batchOf([changes.map((change) => adapted(sink, change))], checkpointAt(seq)));
+    sink.apply(batchOf([changes.map((change) => adapt(sink, change))], checkpointAt(seq)));
 
   const allKeys = async (audit: SinkAudit, table: SinkTable): Promise<(readonly Value[])[]> => {
     const found: (readonly Value[])[] = [];
@@ -47,7 +48,7 @@ export const auditConformance = (open: () => Promise<ConformanceTarget>, { witho
     const other = sinkTable(fresh('rehearsed_too'), [{ name: 'id', key: true }]);
     await apply(sink, 1, upsert(table, ['1', 1n]));
     // A column is widened and a table created on the way: both must be forgotten again.
-    const changes = [upsert(table, ['1', 2.5]), upsert(table, ['2', 'word']), upsert(other, ['x'])].map((change) => adapted(sink, change));
+    const changes = [upsert(table, ['1', 2.5]), upsert(table, ['2', 'word']), upsert(other, ['x'])].map((change) => adapt(sink, change));
     await sink.rehearse!(batchOf([changes], checkpointAt(2)));
     expect(await target.rows(table)).toEqual([[target.show('1', table.columns[0]!), target.show(1n, table.columns[1]!)]]);
     await sink.apply(batchOf([changes], checkpointAt(2)));
@@ -218,9 +219,4 @@ export const auditConformance = (open: () => Promise<ConformanceTarget>, { witho
   });
 
   if (left.size > 0) throw new Error(`the audit's conformance suite has no ${[...left].join(', ')}`);
-};
-
-const adapted = (sink: Sink, change: SinkChange): SinkChange => {
-  if (change.op === 't' || change.op === 's') return change;
-  return { ...change, key: forSink(sink, change.key), after: change.after === null ? null : forSink(sink, change.after) };
 };

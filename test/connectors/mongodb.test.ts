@@ -10,7 +10,8 @@ import { type MongoServer, mongoServerPossible, startMongoServer } from '../help
 import { serversRequired } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import type { ConformanceTarget } from './conformance/target.ts';
 import { mongoRows, showInMongo } from './mongo-rows.ts';
 import { applyPassing } from './refused-rows.ts';
 import { batchOf, checkpointAt, type ColumnSpec, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';

@@ -10,7 +10,8 @@ import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mari
 import { serversRequired } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
 import { EXACT, mysqlRows, showInMysql } from './mysql-rows.ts';
 import { applyPassing } from './refused-rows.ts';
 import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';

@@ -7,7 +7,8 @@ import { SqlSink } from '../../connectors/postgres/sql-sink.ts';
 import type { ResultRow, Session } from '../../connectors/postgres/session.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, sinkTable, upsert } from './sink-changes.ts';
 

@@ -7,7 +7,8 @@ import { WaggleError } from '../../src/support/errors.ts';
 import { type PostgresServer, postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import { startTcpProxy } from '../helpers/tcp-proxy.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
 import { canonicalReal, selectRows, showInPostgres } from './postgres-rows.ts';
 import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 

@@ -7,7 +7,8 @@ import type { Value } from '../../src/change/table.ts';
 import type { SinkTable } from '../../src/pipeline/sink.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { auditConformance } from './audit-conformance.ts';
-import { conformance, type ConformanceTarget, sqlUsers } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
 import { batchOf, checkpointAt, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 
 const directory = temporaryDirectory();

@@ -15,7 +15,8 @@ import { type ColumnKind, RowRefusedError, type Sink, type SinkContext } from '.
 import { freePort } from '../helpers/free-port.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 import { WebhookReceiver } from '../helpers/webhook-receiver.ts';
-import { conformance, type ConformanceTarget } from './conformance.ts';
+import { conformance } from './conformance.ts';
+import type { ConformanceTarget } from './conformance/target.ts';
 import { batchOf, checkpointAt, contextOf, remove, schemaChange, sinkTable, truncate, upsert } from './sink-changes.ts';
 
 const directory = temporaryDirectory();

@@ -19,7 +19,7 @@ interface Report {
 const ROOT = join(import.meta.dirname, '..', '..');
 const DOCUMENT = join(ROOT, 'docs/sinks.md');
 const MARKS = ['<!-- written by npm run sinks-table -->', '<!-- end -->'] as const;
-const SUITES = ['conformance.ts', 'audit-conformance.ts'];
+const SUITES = [...['values', 'rows', 'schema', 'batches', 'random'].map((subject) => `conformance/${subject}.ts`), 'audit-conformance.ts'];
 
 /** Titles of the suites' tests, in their order. */
 export const properties = (): string[] =>

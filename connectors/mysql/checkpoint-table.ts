@@ -10,7 +10,7 @@
  *
  * DDL commits what was applied before it, ahead of the batch's checkpoint. Rows that come again do no harm; rows of before a schema
  * change would, because columns have other names now. So `part_seq` goes in with what is applied before a schema change: everything
- * up to it is there and is passed over when the batch comes again. It counts for its log and term only.
+ * up to it is there and is passed over when it comes again, in one batch or in several. It counts for its log and term only.
  *
  * created_at NULL: the table is about to be created.
  */
@@ -41,7 +41,9 @@ export class CheckpointTable {
   readonly #sink: string;
   readonly #sinkName: string;
   readonly #token: string;
+  /** What an attempt before left behind. */
   #part: Part | null = null;
+  #seq = 0;
 
   constructor(options: CheckpointTableOptions) {
     this.#session = options.session;
@@ -68,8 +70,9 @@ export class CheckpointTable {
     await this.#session.query(`UPDATE ${CHECKPOINT_TABLE} SET token = ${token} WHERE sink = ${this.#sink}; COMMIT`);
     const { log_id: logId, term, seq, txid, fill, part_log: partLog, part_term: partTerm, part_seq: partSeq } = row;
     this.#part = partLog == null || partTerm == null || partSeq == null ? null : { logId: partLog, term: partTerm, seq: Number(partSeq) };
+    this.#seq = Number(seq ?? 0);
     if (logId == null || term == null || seq == null || txid == null) return null;
-    return { logId, term, seq: Number(seq), txid, fill: fill ?? null };
+    return { logId, term, seq: this.#seq, txid, fill: fill ?? null };
   }
 
   /** Begins the transaction of a batch, or goes on after DDL. From here to its end no other runner can take the sink over. */
@@ -79,11 +82,11 @@ export class CheckpointTable {
     if (row['token'] !== this.#token) throw this.#fenced();
   }
 
-  /** Up to which seq the batch was applied before; 0: nothing of it. In a transaction. */
-  async applied({ logId, term }: Checkpoint): Promise<number> {
+  /** Behind which seq and up to which the batch was applied before; what comes again from before the checkpoint is a row's own business. In a transaction. */
+  async applied({ logId, term }: Checkpoint): Promise<{ readonly behind: number; readonly upTo: number }> {
     const part = this.#part;
-    if (part === null) return 0;
-    if (part.logId === logId && part.term === term) return part.seq;
+    if (part === null) return { behind: this.#seq, upTo: 0 };
+    if (part.logId === logId && part.term === term) return { behind: this.#seq, upTo: part.seq };
     // Rows of an unproven tail of the log are in the target. Only a fill mends it: no log has this txid.
     await this.#session.query(
       `UPDATE ${CHECKPOINT_TABLE} SET txid = '', part_log = NULL, part_term = NULL, part_seq = NULL WHERE sink = ${this.#sink}; COMMIT`,
@@ -96,18 +99,20 @@ export class CheckpointTable {
     await this.#session.query(
       `UPDATE ${CHECKPOINT_TABLE} SET part_log = ${quoteLiteral(logId)}, part_term = ${quoteLiteral(term)}, part_seq = ${seq} WHERE sink = ${this.#sink}`,
     );
-    this.#part = { logId, term, seq };
   }
 
-  /** Writes the checkpoint and commits, in one round trip. */
+  /** Writes the checkpoint and commits, in one round trip. What is applied in part ends where the checkpoint comes beyond it. */
   async commit(checkpoint: Checkpoint): Promise<void> {
+    const whole = this.#part === null || this.#part.seq <= checkpoint.seq;
+    const ended = whole ? ', part_log = NULL, part_term = NULL, part_seq = NULL' : '';
     const values = [checkpoint.logId, checkpoint.term, String(checkpoint.seq), checkpoint.txid, checkpoint.fill];
     const [logId, term, seq, txid, fill] = values.map((value) => (value === null ? 'NULL' : quoteLiteral(value)));
     await this.#session.query(
-      `UPDATE ${CHECKPOINT_TABLE} SET log_id = ${logId}, term = ${term}, seq = ${seq}, txid = ${txid}, fill = ${fill}, updated_at = now(),
-       part_log = NULL, part_term = NULL, part_seq = NULL WHERE sink = ${this.#sink}; COMMIT`,
+      `UPDATE ${CHECKPOINT_TABLE} SET log_id = ${logId}, term = ${term}, seq = ${seq}, txid = ${txid}, fill = ${fill}, updated_at = now()${ended}
+       WHERE sink = ${this.#sink}; COMMIT`,
     );
-    this.#part = null;
+    if (whole) this.#part = null;
+    this.#seq = checkpoint.seq;
   }
 
   #fenced(): WaggleError {

@@ -93,7 +93,8 @@ class MysqlSink implements Sink {
       const applied = await live.checkpoints.applied(batch.checkpoint);
       for await (const part of batch.parts) {
         for (const change of part) {
-          if (change.source.seq !== null && change.source.seq <= applied) continue;
+          const { seq } = change.source;
+          if (seq !== null && seq > applied.behind && seq <= applied.upTo) continue;
           table = change.table ?? undefined;
           await this.#take(live, change, batch.checkpoint);
         }

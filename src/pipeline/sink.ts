@@ -34,7 +34,7 @@ export interface Sink {
   /**
    * Does what `apply` does, with everything that the target checks at a commit, and then takes it all back. The runner looks with it for the row
    * that the target refuses. When it resolves the sink is open and at its checkpoint as before; a throw is as that of `apply`.
-   * Left out where the target has no transactions: such a sink names the row itself, with a RowRefusedError.
+   * Left out where nothing can be taken back (no transactions, or DDL commits): such a sink names the row itself, with a RowRefusedError.
    */
   rehearse?(batch: Batch): Promise<void>;
   /** What `verify` and `resync` need. Left out where the target cannot be read. */

@@ -4,7 +4,7 @@
  */
 import { Binary, BSON, type Collection, Double, type Filter, Int32, Long } from 'mongodb';
 import type { Value } from '../../src/change/table.ts';
-import type { RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
+import type { ColumnDifference, RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { DocumentShape, FieldRefused, type Id, sizeOf, type StoredDocument } from './document.ts';
 import { collectionName } from './names.ts';
@@ -44,7 +44,7 @@ export class CollectionAudit {
     for (const [index, row] of rows.entries()) {
       const key = this.#table.key.map((column) => row[column] ?? null);
       if (key.includes(null)) result.missing.push(index);
-      else sought.push({ index, id: this.#shape.id(key), fields: this.#fieldsOf(row) });
+      else sought.push({ index, id: this.#shape.id(key), fields: this.#fieldsOf(row, this.#compared) });
       sizeBytes += sizeOf(row);
       if (sought.length < CHUNK_ROWS && sizeBytes < CHUNK_BYTES) continue;
       await this.#look(sought, result);
@@ -52,6 +52,27 @@ export class CollectionAudit {
     }
     await this.#look(sought, result);
     return result;
+  }
+
+  async differences(rows: readonly (readonly Value[])[]): Promise<ColumnDifference[][]> {
+    const found: ColumnDifference[][] = [];
+    for (const row of rows) {
+      const key = this.#table.key.map((column) => row[column] ?? null);
+      const document = key.includes(null)
+        ? null
+        : await this.#collection.findOne({ _id: this.#shape.id(key), ...ALIVE } as Filter<StoredDocument>, AS_STORED);
+      found.push(document === null ? [] : this.#differencesOf(row, document));
+    }
+    return found;
+  }
+
+  #differencesOf(row: readonly Value[], document: StoredDocument): ColumnDifference[] {
+    return this.#compared.flatMap((column): ColumnDifference[] => {
+      const there = this.#shape.fieldOf(column, document);
+      const wanted = this.#fieldsOf(row, [column]);
+      const isSame = wanted !== null && Buffer.compare(wanted, encoded([there])) === 0;
+      return isSame ? [] : [{ column, wanted: row[column]!, found: shown(there) }];
+    });
   }
 
   count(): Promise<number> {
@@ -80,7 +101,7 @@ export class CollectionAudit {
     if (sought.length === 0) return;
     const filter = { _id: { $in: sought.map(({ id }) => id) }, ...ALIVE } as Filter<StoredDocument>;
     const found = new Map<string, Uint8Array>();
-    for await (const document of this.#collection.find(filter, { promoteValues: false, promoteLongs: false, useBigInt64: false }))
+    for await (const document of this.#collection.find(filter, AS_STORED))
       found.set(identityOf(document._id), encoded(this.#compared.map((column) => this.#shape.fieldOf(column, document))));
     for (const { index, id, fields } of sought) {
       const there = found.get(identityOf(id));
@@ -89,9 +110,10 @@ export class CollectionAudit {
     }
   }
 
-  #fieldsOf(row: readonly Value[]): Uint8Array | null {
+  /** Null: no document holds such values. */
+  #fieldsOf(row: readonly Value[], columns: readonly number[]): Uint8Array | null {
     try {
-      return encoded(this.#compared.map((column) => this.#shape.field(column, row[column]!)));
+      return encoded(columns.map((column) => this.#shape.field(column, row[column]!)));
     } catch (error) {
       if (error instanceof FieldRefused) return null;
       throw error;
@@ -104,6 +126,18 @@ export class CollectionAudit {
     return { ...ALIVE, ...(deletedAt === undefined ? {} : { [this.#shape.pathOf(deletedAt)]: null }) };
   }
 }
+
+/** Each value with its BSON type. */
+const AS_STORED = { promoteValues: false, promoteLongs: false, useBigInt64: false };
+
+/** A value of BSON for people. */
+const shown = (value: unknown): Value => {
+  if (value === null || typeof value === 'string') return value;
+  if (value instanceof Double || value instanceof Int32) return value.value;
+  if (value instanceof Long) return value.toBigInt();
+  if (value instanceof Binary) return value.value();
+  return value instanceof Date ? value.toISOString() : BSON.EJSON.stringify(value);
+};
 
 /** Not what the guard left of a deleted row. */
 const ALIVE = { '_waggle.deleted': { $exists: false } } as Filter<StoredDocument>;

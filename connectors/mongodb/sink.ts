@@ -111,6 +111,7 @@ class MongodbSink implements Sink {
 
   readonly audit: SinkAudit = {
     compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    differences: (table, rows) => this.#read(table, (audit) => audit.differences(rows)),
     count: (table) => this.#read(table, (audit) => audit.count()),
     keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
   };

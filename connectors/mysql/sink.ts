@@ -113,6 +113,7 @@ class MysqlSink implements Sink {
 
   readonly audit: SinkAudit = {
     compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
+    differences: (table, rows) => this.#read(table, (audit) => audit.differences(rows)),
     count: (table) => this.#read(table, (audit) => audit.count()),
     keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
   };

@@ -3,7 +3,7 @@
  * sends them, and the server compares: so a value is the same exactly if writing it again would change nothing, whatever the column's type.
  */
 import type { Value } from '../../src/change/table.ts';
-import type { RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
+import type { ColumnDifference, RowDifferences, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type Bound, bind, type ColumnKind, kindOfType } from './column-type.ts';
 import { toSinkError } from './errors.ts';
@@ -74,6 +74,42 @@ export class TableAudit {
     return result;
   }
 
+  async differences(rows: readonly (readonly Value[])[]): Promise<ColumnDifference[][]> {
+    const found: ColumnDifference[][] = [];
+    // One by one: they are few, and a value that its column refuses must not hide those of the others.
+    for (const row of rows) found.push(this.#isAbsent ? [] : await this.#differencesOf(row));
+    return found;
+  }
+
+  async #differencesOf(row: readonly Value[]): Promise<ColumnDifference[]> {
+    const { session } = this.#target;
+    const { columns, key } = this.#table;
+    const places = [...columns.keys()].filter((place) => columns[place]!.volatile !== true && !key.includes(place));
+    const compared = places.map((place) => this.#column(columns[place]!.name));
+    const match = this.#match(key.map((place) => row[place]!));
+    if (match === null || compared.length === 0) return [];
+    // A copy of the target's row, in which each of the hive's values takes its place if it can.
+    await session.query(this.#createSent(compared, `WHERE ${match}`));
+    const odd = new Set<number>();
+    for (const [index, { kind }] of compared.entries()) {
+      const value = bind(row[places[index]!]!, kind, this.#state.own !== 'no');
+      if (value === undefined || !(await this.#isTaken(`UPDATE ${SENT} SET c${index} = ?`, [value]))) odd.add(index);
+    }
+    const told = compared.map((column, index) => {
+      const shown = column.kind === 'blob' ? `HEX(t.${column.quoted})` : `t.${column.quoted}`;
+      return `${odd.has(index) ? 'true' : `NOT (${same(column, index)})`} AS d${index}, ${shown} AS v${index}`;
+    });
+    const [answer] = await session.query(
+      `SELECT ${told.join(', ')} FROM ${this.#quoted} t JOIN ${SENT} s WHERE ${match}; DROP TEMPORARY TABLE ${SENT}`,
+    );
+    if (answer === undefined) return [];
+    return compared.flatMap(({ kind }, index): ColumnDifference[] => {
+      const text = answer[`v${index}`] ?? null;
+      const place = places[index]!;
+      return answer[`d${index}`] === '1' ? [{ column: place, wanted: row[place]!, found: text === null ? null : valueOf(kind, text) }] : [];
+    });
+  }
+
   async count(): Promise<number> {
     if (this.#isAbsent) return 0;
     const [row] = await this.#target.session.query(`SELECT count(*) AS n FROM ${this.#quoted} WHERE ${this.#living()}`);
@@ -102,11 +138,16 @@ export class TableAudit {
   }
 
   async #has(key: readonly Value[]): Promise<boolean> {
+    const match = this.#match(key);
+    return match !== null && (await this.#target.session.query(`SELECT 1 AS found FROM ${this.#quoted} t WHERE ${match}`)).length > 0;
+  }
+
+  /** The condition on `t` for its row with this key; null: no row can have it. */
+  #match(key: readonly Value[]): string | null {
     const columns = this.#keyColumns();
     const bound = key.map((value, place) => bind(value, columns[place]!.kind, this.#state.own !== 'no'));
-    if (bound.includes(undefined) || bound.includes(null)) return false;
-    const match = columns.map((column, place) => `${column.quoted} = ${literalOf(column, bound[place]!)}`);
-    return (await this.#target.session.query(`SELECT 1 AS found FROM ${this.#quoted} WHERE ${match.join(' AND ')}`)).length > 0;
+    if (bound.includes(undefined) || bound.includes(null)) return null;
+    return columns.map((column, place) => `t.${column.quoted} = ${literalOf(column, bound[place]!)}`).join(' AND ');
   }
 
   /** Null: a value that its column cannot hold is not in it. */
@@ -122,11 +163,7 @@ export class TableAudit {
 
   /** Gives the rows that the server refuses: the target does not hold them. */
   async #send(columns: readonly AuditColumn[], rows: readonly SentRow[]): Promise<number[]> {
-    const { session } = this.#target;
-    const names = columns.map(({ quoted }, index) => `${quoted} AS c${index}`).join(', ');
-    await session.query(
-      `DROP TEMPORARY TABLE IF EXISTS ${SENT}; CREATE TEMPORARY TABLE ${SENT} (place int NOT NULL DEFAULT 0 PRIMARY KEY) ENGINE = InnoDB SELECT ${names} FROM ${this.#quoted} LIMIT 0`,
-    );
+    await this.#target.session.query(this.#createSent(columns, 'LIMIT 0'));
     const refused: number[] = [];
     for (const group of groupRows(rows, this.#limits)) refused.push(...(await this.#insert(columns, group)));
     return refused;
@@ -135,19 +172,32 @@ export class TableAudit {
   async #insert(columns: readonly AuditColumn[], rows: readonly SentRow[]): Promise<number[]> {
     const row = `(?, ${columns.map(() => '?').join(', ')})`;
     const list = Array<string>(rows.length).fill(row).join(', ');
+    const sql = `INSERT INTO ${SENT} (place, ${columns.map((_, index) => `c${index}`).join(', ')}) VALUES ${list}`;
+    const bound = rows.flatMap((sent) => sent.bound);
+    if (await this.#isTaken(sql, bound)) return [];
+    if (rows.length === 1) return [rows[0]!.index];
+    const middle = rows.length >> 1;
+    return [...(await this.#insert(columns, rows.slice(0, middle))), ...(await this.#insert(columns, rows.slice(middle)))];
+  }
+
+  /** False: the server refuses a value. */
+  async #isTaken(sql: string, bound: Bound[]): Promise<boolean> {
     try {
-      const sql = `INSERT INTO ${SENT} (place, ${columns.map((_, index) => `c${index}`).join(', ')}) VALUES ${list}`;
-      await this.#target.session.execute(
-        sql,
-        rows.flatMap(({ bound }) => bound),
-      );
-      return [];
+      await this.#target.session.execute(sql, bound);
+      return true;
     } catch (error) {
       if (toSinkError(error, this.#target.label).code !== 'SINK_ROW_REFUSED') throw error;
-      if (rows.length === 1) return [rows[0]!.index];
-      const middle = rows.length >> 1;
-      return [...(await this.#insert(columns, rows.slice(0, middle))), ...(await this.#insert(columns, rows.slice(middle)))];
+      return false;
     }
+  }
+
+  /** Columns c0, c1 … of the target's own types, and rows of the target's table `t`. */
+  #createSent(columns: readonly AuditColumn[], rows: string): string {
+    const names = columns.map(({ quoted }, index) => `t.${quoted} AS c${index}`).join(', ');
+    return (
+      `DROP TEMPORARY TABLE IF EXISTS ${SENT}; CREATE TEMPORARY TABLE ${SENT} (place int NOT NULL DEFAULT 0 PRIMARY KEY) ENGINE = InnoDB ` +
+      `SELECT ${names} FROM ${this.#quoted} t ${rows}`
+    );
   }
 
   #compareSql(places: readonly number[], columns: readonly AuditColumn[]): string {
@@ -156,14 +206,9 @@ export class TableAudit {
       const index = places.indexOf(place);
       return `t.${columns[index]!.quoted} = s.c${index}`;
     });
-    const same = columns.flatMap(({ quoted, kind }, index) => {
-      if (key.includes(places[index]!)) return [];
-      // Whatever the collation says: case, accents, spaces at the end.
-      const bytes = (expression: string): string => (kind === 'text' ? `CAST(${expression} AS BINARY)` : expression);
-      return [`${bytes(`t.${quoted}`)} <=> ${bytes(`s.c${index}`)}`];
-    });
+    const others = columns.flatMap((column, index) => (key.includes(places[index]!) ? [] : [same(column, index)]));
     const absent = `t.${columns[places.indexOf(key[0]!)]!.quoted} IS NULL`;
-    const differs = same.length === 0 ? absent : `${absent} OR NOT (${same.join(' AND ')})`;
+    const differs = others.length === 0 ? absent : `${absent} OR NOT (${others.join(' AND ')})`;
     return `SELECT s.place AS place, ${absent} AS missing FROM ${SENT} s LEFT JOIN ${this.#quoted} t ON ${onKey.join(' AND ')} WHERE ${differs}; DROP TEMPORARY TABLE ${SENT}`;
   }
 
@@ -185,6 +230,12 @@ export class TableAudit {
     });
   }
 }
+
+/** The bytes of a text count, whatever the collation says: case, accents, spaces at the end. */
+const same = ({ quoted, kind }: AuditColumn, index: number): string => {
+  const exact = (expression: string): string => (kind === 'text' ? `CAST(${expression} AS BINARY)` : expression);
+  return `${exact(`t.${quoted}`)} <=> ${exact(`s.c${index}`)}`;
+};
 
 /** The server gives such a key back as the hive wrote it, but for the case of a UUID's letters. CHAR and BINARY lose or get characters at the end. */
 const comesBack = ({ kind, type }: AuditColumn): boolean => {

@@ -239,6 +239,14 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
       const sink = await opened();
       const rows = [...[1n, 2n, 3n].map((id): Value[] => [id, 5n, 'v']), [4n, null, null], [5n, null, null]];
       expect(await sink.audit!.compare(table, rows)).toEqual({ missing: [4], changed: [1, 2] });
+      expect(await sink.audit!.differences!(table, [rows[1]!, [4n, 1n, 'v'], rows[4]!])).toEqual([
+        [{ column: 1, wanted: 5n, found: 5 }],
+        [
+          { column: 1, wanted: 1n, found: null },
+          { column: 2, wanted: 'v', found: null },
+        ],
+        [],
+      ]);
       expect(await sink.audit!.count(table)).toBe(4);
       expect((await sink.audit!.keys(table, null, 10)).map(String)).toEqual([['1'], ['2'], ['3'], ['4']].map(String));
       await collection.insertOne({ n: 1 });

@@ -405,6 +405,14 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     ];
     const { missing, changed } = await compare(table, [row, ...strange]);
     expect([new Set(missing), changed]).toEqual([new Set([1, 2, 3, 4, 5]), []]);
+    const [told, nothing] = await sink.audit!.differences!(table, [['a', 'SECRET', '2026-11-21T10:00:00Z', 'Ärger', 0.1, 'ab', null], ...strange]);
+    expect(told!.map(({ column, found }) => [names[column - 1], found])).toEqual([
+      ['price', '1.26'],
+      ['at', '2026-11-21 10:00:00.123'],
+      ['word', 'Ärger '],
+      ['mood', 'ok'],
+    ]);
+    expect(nothing).toEqual([]);
     await sink.close();
   });
 

@@ -86,6 +86,27 @@ export const kindOfType = (type: string): ColumnKind => {
   return 'other';
 };
 
+const NUMBERS = '(tiny|small|medium|big)?int|double|float|decimal';
+const BYTES = '(var)?binary|(tiny|medium|long)?blob';
+const type = (...names: string[]): RegExp => new RegExp(`^(${names.join('|')})\\b`);
+
+/** Types of a user's column that hold no value of that kind, whatever it is. Only what is certain: text may be digits. */
+const NEVER: Readonly<Record<UserKind | SinkColumn['affinity'], RegExp>> = {
+  INTEGER: type(BYTES, 'uuid', 'datetime', 'timestamp'),
+  REAL: type(BYTES, 'uuid', 'datetime', 'timestamp'),
+  NUMERIC: type(BYTES),
+  TEXT: type(BYTES),
+  BLOB: type(NUMBERS, 'uuid', 'datetime', 'timestamp', 'date', 'time'),
+  timestamp: type(NUMBERS, BYTES, 'uuid', 'json'),
+  boolean: type(BYTES, 'uuid', 'datetime', 'timestamp', 'date', 'time'),
+  json: type(BYTES),
+};
+
+/** True where every value of the column's own kind would be refused by a target column of this type (as SHOW COLUMNS writes it). */
+export const neverHolds = (typeName: string, column: SinkColumn): boolean =>
+  // Without a declared type a column holds values of any kind.
+  (column.kind !== undefined || column.type !== '') && NEVER[column.kind ?? column.affinity].test(typeName);
+
 const INT64_MAX = 2n ** 63n - 1n;
 const INT64_MIN = -(2n ** 63n);
 

@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import type { SinkColumn, SinkTable, SinkTruncateChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CHECKPOINT_TABLE, TABLE_TABLE } from './checkpoint-table.ts';
-import { bind, canWiden, type ColumnKind, kindOfType, type OwnKind, textExpression, typeFor, typeNameOf } from './column-type.ts';
+import { bind, canWiden, type ColumnKind, kindOfType, neverHolds, type OwnKind, textExpression, typeFor, typeNameOf } from './column-type.ts';
 import { DUPLICATE_ENTRY, serverError } from './errors.ts';
 import { quoteLiteral, quoteName, sameColumn, targetName } from './names.ts';
 import type { Session } from './session.ts';
@@ -101,6 +101,7 @@ export class TargetTable {
       columns.push(found === undefined ? await addColumn(target, { table, column }) : targetColumn(found.name, found.type));
     }
     const own = state.own !== 'no';
+    if (!own) checkTypes(target, table, columns);
     const keys = table.key.map((index) => columns[index]!);
     let indexes = await uniqueIndexes(target, name);
     if (!indexes.some((index) => isOn(index, keys))) {
@@ -229,6 +230,18 @@ const uniqueIndexes = async (target: Target, name: string): Promise<UniqueIndex[
 
 const isOn = (index: UniqueIndex, keys: readonly TargetColumn[]): boolean =>
   index.whole && index.columns.length === keys.length && keys.every((key) => index.columns.some((column) => sameColumn(column, key.name)));
+
+/** A column of another type is told before the first of its rows, and not as a dead letter for each of them. */
+const checkTypes = ({ label }: Target, table: SinkTable, columns: readonly TargetColumn[]): void => {
+  const place = table.columns.findIndex((column, index) => neverHolds(columns[index]!.type, column));
+  if (place === -1) return;
+  const [source, found] = [table.columns[place]!, columns[place]!];
+  throw new WaggleError(
+    'SINK_TABLE_MISFIT',
+    `${label}, table ${targetName(table.name)}: the column ${found.name} is ${found.type}, which holds no ${source.kind ?? source.affinity} of the hive`,
+    { hint: 'Change its type in the target, leave the column out (`columns: exclude`), or say with `types` what it holds.' },
+  );
+};
 
 const checkCollations = (target: Target, found: { name: string; keys: readonly TargetColumn[]; found: readonly FoundColumn[] }): void => {
   for (const key of found.keys) {

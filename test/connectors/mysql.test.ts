@@ -4,7 +4,7 @@ import { bind } from '../../connectors/mysql/column-type.ts';
 import { createSink } from '../../connectors/mysql/sink.ts';
 import type { MysqlOptions } from '../../connectors/mysql/options.ts';
 import type { Value } from '../../src/change/table.ts';
-import type { Sink, SinkChange } from '../../src/pipeline/sink.ts';
+import type { ColumnKind, Sink, SinkChange, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
@@ -345,6 +345,59 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     await apply(other, ...changes.map((row) => upsert({ ...table, name: 'kinds_of_user' }, row)));
     await other.close();
     expect(await rows('kinds_of_user')).toEqual(expected);
+  });
+
+  const typedTable = async (declared: string, type: string, kind?: ColumnKind): Promise<SinkTable> => {
+    const name = `declared_${(counter += 1)}`;
+    await run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
+    return sinkTable(name, [
+      { name: 'id', key: true },
+      { name: 'v', type: declared, ...(kind && { kind }) },
+    ]);
+  };
+
+  it.each<[string, string, ColumnKind?]>([
+    ['INTEGER', 'blob'],
+    ['INTEGER', 'datetime(3)'],
+    ['REAL', 'varbinary(8)'],
+    ['TEXT', 'longblob'],
+    ['BLOB', 'bigint'],
+    ['BLOB', 'timestamp(6) NULL'],
+    ['TEXT', 'int', 'timestamp'],
+    ['INTEGER', 'date', 'boolean'],
+    ['TEXT', 'binary(4)', 'json'],
+  ])("tells before the first row that a column of the user's holds no value of the kind at all: %s → %s %s", async (declared, type, kind) => {
+    const table = await typedTable(declared, type, kind);
+    const sink = await opened();
+    // Also a row that would do no harm.
+    expect(await failure(apply(sink, upsert(table, ['a', null])))).toMatchObject({
+      code: 'SINK_TABLE_MISFIT',
+      message: expect.stringMatching(new RegExp(`table ${table.name}: the column v is .*, which holds no ${kind ?? declared} of the hive$`)),
+    });
+    await sink.close();
+    expect(await select(`SELECT id FROM ${table.name}`)).toEqual([]);
+  });
+
+  it.each<[string, string, Value, ColumnKind?]>([
+    ['INTEGER', 'text', 5],
+    ['INTEGER', 'boolean', 1],
+    ['REAL', 'int', 5],
+    ['TEXT', 'int', '5'],
+    ['TEXT', 'datetime', '2026-01-01T00:00:00Z'],
+    ['DATETIME', 'date', '2026-01-01'],
+    ['DECIMAL', 'text', 1.5],
+    ['BLOB', 'text', 'a text'],
+    ['', 'blob', new Uint8Array([5])],
+    ['', 'bigint', 5],
+    ['TEXT', 'text', '2026-01-01T00:00:00Z', 'timestamp'],
+    ['INTEGER', 'int', 1, 'boolean'],
+    ['TEXT', 'int', '5', 'json'],
+  ])("takes what fits into a user's column that some values fit: %s → %s", async (declared, type, value, kind) => {
+    const table = await typedTable(declared, type, kind);
+    const sink = await opened();
+    await apply(sink, upsert(table, ['a', value]));
+    await sink.close();
+    expect((await select(`SELECT id FROM ${table.name}`)).length).toBe(1);
   });
 
   it('kinds in a key, and beside a new key', async () => {

@@ -4,6 +4,7 @@ import { quoteName, targetName } from '../../connectors/mysql/names.ts';
 import { plainNumber, textOf } from '../../connectors/value-text.ts';
 import type { Value } from '../../src/change/table.ts';
 import type { SinkTable } from '../../src/pipeline/sink.ts';
+import { exactDoubles } from '../helpers/mysql-text.ts';
 
 /** All rows, each value as text: doubles by their value, blobs as `\x` and hex. */
 export const mysqlRows = async (connection: Connection, table: SinkTable): Promise<(string | null)[][]> => {
@@ -11,6 +12,7 @@ export const mysqlRows = async (connection: Connection, table: SinkTable): Promi
   const [rows] = await connection.query<RowDataPacket[][]>({
     sql: `SELECT ${names.join(', ')} FROM ${quoteName(targetName(table.name))}`,
     rowsAsArray: true,
+    typeCast: exactDoubles,
   });
   return rows.map((row) => row.map(asText));
 };

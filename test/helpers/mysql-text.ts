@@ -1,4 +1,5 @@
 /** Rows of a MySQL server, every value as text: numbers as JavaScript and SQLite write them, blobs as hex. */
+import type { TypeCast } from 'mysql2';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { readTextRowsLike, type RowSet } from './row-sets.ts';
 
@@ -10,12 +11,19 @@ export const withMysql = async (url: string, like: RowSet): Promise<RowSet> => {
     return await readTextRowsLike(like, async (table, columns) => {
       if (!names.has(table)) return null;
       const sql = `SELECT ${columns.map(quote).join(', ')} FROM ${quote(table)}`;
-      const [rows] = await connection.query<RowDataPacket[][]>({ sql, rowsAsArray: true });
+      const [rows] = await connection.query<RowDataPacket[][]>({ sql, rowsAsArray: true, typeCast: exactDoubles });
       return rows.map((row) => row.map(textOf));
     });
   } finally {
     await connection.end();
   }
+};
+
+/** The driver's own reading of a number's digits is wrong in the last of them now and then. */
+export const exactDoubles: TypeCast = (field, next) => {
+  if (field.type !== 'DOUBLE' && field.type !== 'FLOAT') return next();
+  const text = field.string();
+  return text === null ? null : Number(text);
 };
 
 const quote = (name: string): string => `\`${name.replaceAll('`', '``')}\``;

@@ -5,6 +5,7 @@
 import type { z } from 'zod';
 import type { Sink } from '../src/pipeline/sink.ts';
 import { options as jsonl } from './jsonl/options.ts';
+import { brokerList, options as kafka, withPaths as withKafkaPaths } from './kafka/options.ts';
 import { databaseOf as mongodbDatabase, options as mongodb } from './mongodb/options.ts';
 import { databaseOf as mysqlDatabase, options as mysql } from './mysql/options.ts';
 import { options as pglite } from './pglite/options.ts';
@@ -18,6 +19,8 @@ export interface Connector {
   readonly options: z.ZodType<object>;
   /** Options that are paths, relative to the configuration file. */
   readonly paths: readonly string[];
+  /** Makes paths inside of options absolute, of files that are only read; null: there are none. */
+  readonly withPaths: ((options: object, absolute: (path: string) => string) => object) | null;
   /** Options that can hold secrets: never to be shown. */
   readonly secrets: readonly string[];
   /** Where it goes, for people, where a path or the host and path of a URL would tell too much. */
@@ -34,6 +37,7 @@ export type CreateSink = (options: object) => Sink;
 const connector = <T extends object>(entry: {
   readonly options: z.ZodType<T>;
   readonly paths?: readonly (keyof T & string)[];
+  readonly withPaths?: (options: T, absolute: (path: string) => string) => T;
   readonly secrets?: readonly (keyof T & string)[];
   readonly describe?: (options: T) => string;
   readonly tablesIn?: (options: T) => string;
@@ -41,6 +45,7 @@ const connector = <T extends object>(entry: {
 }): Connector => ({
   options: entry.options,
   paths: entry.paths ?? [],
+  withPaths: (entry.withPaths as Connector['withPaths'] | undefined) ?? null,
   secrets: entry.secrets ?? [],
   tablesIn: (entry.tablesIn as Connector['tablesIn'] | undefined) ?? null,
   describe: (entry.describe as Connector['describe'] | undefined) ?? null,
@@ -52,6 +57,14 @@ const hostOf = ({ url }: { readonly url: string }): string => new URL(url).host;
 
 export const CONNECTORS: Readonly<Record<string, Connector>> = {
   jsonl: connector({ options: jsonl, paths: ['file'], load: () => import('./jsonl/sink.ts') }),
+  kafka: connector({
+    options: kafka,
+    withPaths: withKafkaPaths,
+    secrets: ['sasl'],
+    describe: (options) => [brokerList(options).join(','), options.topic ?? options.prefix ?? ''].join(' ').trim(),
+    tablesIn: (options) => [...brokerList(options).toSorted(), options.topic ?? options.prefix ?? ''].join(' '),
+    load: () => import('./kafka/sink.ts'),
+  }),
   mongodb: connector({
     options: mongodb,
     secrets: ['url'],

@@ -51,8 +51,9 @@ export const hiveName = (hive: string): string => {
 const resolveSink = (source: ConfigSource, { name, type, common, options, connector }: RawSink, directory: string): SinkConfig => {
   const place = (path: readonly string[]): string => source.place(['sinks', name, ...path], { key: true });
   const { include, exclude, ...tables } = common.tables ?? {};
+  const located = connector.withPaths === null ? options : connector.withPaths(options, (path) => resolve(directory, path));
   const absolute = Object.fromEntries(
-    Object.entries(options).map(([option, value]: [string, unknown]) => [
+    Object.entries(located).map(([option, value]: [string, unknown]) => [
       option,
       connector.paths.includes(option) && typeof value === 'string' ? resolve(directory, value) : value,
     ]),

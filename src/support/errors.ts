@@ -93,6 +93,10 @@ export const ERROR_KINDS = {
   /** A file that would be overwritten exists. */
   FILE_EXISTS: kind('Move it away first, or use --force.', { exitStatus: 2 }),
 
+  // --- events --------------------------------------------------------------------------------------------------
+  /** A record that was to be read as an event is something else. */
+  EVENT_INVALID: kind('Read only the topics of tables and `<prefix>.schema` with `parseChange`.'),
+
   // --- sinks ---------------------------------------------------------------------------------------------------
   /** The sink's server cannot be reached, or the connection was cut. */
   SINK_UNREACHABLE: kind('Check that the server runs and that the address is right; waggle keeps trying.', { retryable: true }),
@@ -112,6 +116,8 @@ export const ERROR_KINDS = {
   SINK_TABLE_MISFIT: kind('Let waggle create the table, or make its key columns the primary key.'),
   /** The sink's checkpoint is not in the log (other log, restored target, or retention went past it). */
   SINK_CHECKPOINT_UNKNOWN: kind('Nothing to do: the sink is filled again from the mirror.', { retryable: true }),
+  /** The target had acknowledged a checkpoint and does not have it any more: somebody deleted it, and perhaps more than it. */
+  SINK_CHECKPOINT_LOST: kind('Find out who deleted it; see the message for how to begin again.'),
   /** The server is overloaded, deadlocked or restarting. */
   SINK_BUSY: kind('Nothing to do: waggle tries again.', { retryable: true }),
   /** Another runner writes with this sink's name into the same target. */

@@ -1,0 +1,106 @@
+/** A real Hive, the real daemon, a real broker, all killed at random instants: what a consumer that reads what is committed ends up with. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
+import { HiveApplication } from '../helpers/hive-application.ts';
+import { KafkaProbe } from '../helpers/kafka-probe.ts';
+import { replayKafka } from '../helpers/kafka-replay.ts';
+import { kafkaPossible, startKafka } from '../helpers/kafka-server.ts';
+import { serversRequired } from '../helpers/postgres-server.ts';
+import { Random } from '../helpers/random.ts';
+import { difference, readSqliteRows } from '../helpers/row-sets.ts';
+import { logHead, sinkStatus } from '../helpers/settled.ts';
+import { until } from '../helpers/until.ts';
+
+const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 8);
+const BROKER_KILLS = Number(process.env['WAGGLE_BROKER_KILLS'] ?? Math.ceil(KILLS / 10));
+const SEED = Number(process.env['WAGGLE_KILL_SEED'] ?? Math.floor(Math.random() * 1_000_000));
+const DEADLINE_MS = 180_000;
+const absent = !kafkaPossible() && !serversRequired();
+
+/** All that was published, held against the hive and the log. */
+const expectAll = async (scene: DaemonScene, broker: string): Promise<ReturnType<typeof replayKafka>> => {
+  await using probe = await KafkaProbe.open(broker);
+  const replay = replayKafka(await probe.read(), 'main');
+  const rows = readSqliteRows(scene.hive, 'text');
+  expect(replay.faults).toEqual([]);
+  // From where the first fill began, to the end.
+  const gaps = replay.seqs.filter((seq, index) => index > 0 && seq !== replay.seqs[index - 1]! + 1);
+  expect({ gaps, last: replay.seqs.at(-1) }).toEqual({ gaps: [], last: logHead(scene.state) });
+  expect(difference(rows, replay.rowsLike(rows))).toMatchObject(EQUAL);
+  return replay;
+};
+
+it.skipIf(absent)(
+  `publishes each change once over ${KILLS} kills of the daemon and ${BROKER_KILLS} of the broker (seed ${SEED})`,
+  { timeout: 120_000 + (KILLS + BROKER_KILLS) * 5000 },
+  async () => {
+    const random = new Random(SEED);
+    await using kafka = await startKafka();
+    await using scene = new DaemonScene({
+      sinks: { stream: `{ type: kafka, brokers: "${kafka.broker}", compression: zstd, topics: { partitions: 3 } }` },
+    });
+    // Some rows are there before.
+    await HiveApplication.run({ dir: scene.app, ops: 60, seed: SEED });
+    let daemon = await scene.startReady();
+    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 150, ddlAt: 100 });
+    const victims = Array.from({ length: KILLS + BROKER_KILLS }, (_, index) => (index < BROKER_KILLS ? 'broker' : 'daemon'));
+    while (victims.length > 0) {
+      const [victim] = victims.splice(random.int(victims.length), 1);
+      // Behind some of the kills the sink comes to stream again, behind others it does not.
+      if (random.chance(0.7)) {
+        const before = sinkStatus(scene.state, 'stream')?.checkpoint?.seq ?? 0;
+        await until('the sink to go on', () => (sinkStatus(scene.state, 'stream')?.checkpoint?.seq ?? 0) > before, {
+          deadlineMs: DEADLINE_MS,
+          told: () => daemon.stderr.slice(-3000),
+        });
+      }
+      await delay(random.int(random.chance(0.3) ? 1500 : 200));
+      expect(daemon.exit).toBe(null);
+      if (victim === 'daemon') {
+        await daemon.kill();
+        daemon = scene.start();
+      } else {
+        await kafka.kill();
+        await delay(random.int(500));
+        await kafka.start();
+      }
+    }
+    await application.kill();
+    await daemon.untilReady();
+    await scene.settled(['stream'], DEADLINE_MS);
+    expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+    const replay = await expectAll(scene, kafka.broker);
+    console.log(`seed ${SEED}: ${replay.seqs.length} changes, ${replay.filled} filled rows, ${replay.transactions} transactions`);
+    expect(replay.seqs.length).toBeGreaterThan(100);
+    expect(replay.filled).toBeGreaterThan(0);
+  },
+);
+
+it.skipIf(absent)('goes on by itself when the broker was away, while the other sinks went on', { timeout: 120_000 }, async () => {
+  await using kafka = await startKafka();
+  await using scene = new DaemonScene({
+    sinks: { copy: '{ type: sqlite, file: copy.sqlite }', stream: `{ type: kafka, brokers: "${kafka.broker}" }` },
+  });
+  await HiveApplication.run({ dir: scene.app, ops: 60, seed: 5 });
+  const daemon = await scene.startReady();
+  await scene.settled();
+  await using application = HiveApplication.start({ dir: scene.app, ops: 600, seed: 6, rate: 120 });
+  const moved = sinkStatus(scene.state, 'stream')!.checkpoint!.seq;
+  await until('the topics to get changes', () => sinkStatus(scene.state, 'stream')!.checkpoint!.seq > moved + 50);
+  await kafka.kill();
+  const left = await until('the sink to notice', () => {
+    const status = sinkStatus(scene.state, 'stream')!;
+    return status.state === 'retrying' && status;
+  });
+  expect(left.error).toMatchObject({ code: 'SINK_UNREACHABLE', hint: expect.stringMatching(/keeps trying/) });
+  const behind = left.checkpoint!.seq;
+  await until('the copy to go on', () => sinkStatus(scene.state, 'copy')!.checkpoint!.seq > behind + 100);
+  await application.ended;
+  await kafka.start();
+  await scene.settled();
+  expect(sinkStatus(scene.state, 'stream')).toMatchObject({ state: 'streaming', error: null });
+  expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+  expect(scene.compareCopy(scene.path('copy.sqlite'))).toMatchObject(EQUAL);
+  await expectAll(scene, kafka.broker);
+});

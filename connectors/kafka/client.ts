@@ -30,8 +30,11 @@ export const COMPRESSION = {
 const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
 
-/** Throws CONFIG_INVALID for a file that cannot be read. Connects nowhere yet. */
-export const makeClient = (options: KafkaOptions, logger: Logger): Kafka => {
+/**
+ * Throws CONFIG_INVALID for a file that cannot be read. Connects nowhere yet. `onLogged` is told the broker's error codes that kafkajs logs (at its level
+ * DEBUG): some of them it then replaces by "not found".
+ */
+export const makeClient = (options: KafkaOptions, { logger, onLogged }: { logger: Logger; onLogged: (type: string) => void }): Kafka => {
   prepareKafkajs();
   return new kafkajs.Kafka({
     clientId: options.client_id,
@@ -45,8 +48,11 @@ export const makeClient = (options: KafkaOptions, logger: Logger): Kafka => {
     // What matters comes as an error; the rest is for those who look closely.
     logCreator:
       () =>
-      ({ namespace, label, log: { message } }) =>
-        logger.debug({ kafkajs: namespace, label }, message),
+      ({ namespace, label, log: { message, error } }) => {
+        const type: unknown = error instanceof Error ? Reflect.get(error, 'type') : undefined;
+        if (typeof type === 'string') onLogged(type);
+        logger.debug({ kafkajs: namespace, label }, message);
+      },
   });
 };
 

@@ -80,6 +80,12 @@ const BY_NAME: Readonly<Record<string, Meaning>> = {
 export const brokerErrorTypes = (error: unknown): string[] =>
   chainOf(error).flatMap((each) => ('type' in each && typeof each.type === 'string' ? [each.type] : []));
 
+/** An error of kafkajs that hides what the broker said: `logged`, as kafkajs logged it. */
+export const withLogged = (error: unknown, logged: string | null): unknown =>
+  logged === null || !chainOf(error).some(({ name }) => name === 'KafkaJSGroupCoordinatorNotFound')
+    ? error
+    : Object.assign(new Error('the coordinator cannot be found', { cause: error }), { type: logged });
+
 /** `target` says which cluster, without secrets; `place` which topic, where it is known. A WaggleError is given back as it is. */
 export const toSinkError = (error: unknown, target: string, place?: string): WaggleError => {
   if (error instanceof WaggleError) return error;

@@ -5,26 +5,27 @@
  * order by key, and no part of a batch. The checkpoint stands in Kafka beside the records, in the same transaction. The transactional id holds the publisher's
  * own id: a daemon on a copy of the state directory takes over, and the older one stops with SINK_FENCED.
  *
- * Order of `open`: connect, fence, read the checkpoint. Fencing comes first because only behind it the last transaction of the one before has surely ended: a
+ * Order of `open`: connect, fence, write a token, read the checkpoints up to this token. Fencing comes first because only behind it the last transaction of the one before has surely ended: a
  * commit resolves before what it wrote can be read. After any error of a commit nobody knows how it ended: the next `open` finds out.
  */
-import type { Admin, CompressionTypes, Kafka, Producer, Transaction } from 'kafkajs';
+import { randomUUID } from 'node:crypto';
+import kafkajs, { type Admin, type CompressionTypes, type Kafka, type Producer, type Transaction } from 'kafkajs';
 import type { Checkpoint } from '../../src/change/change.ts';
 import { EnvelopeEncoder } from '../../src/change/envelope.ts';
 import type { Batch, Sink, SinkContext } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { parseDuration } from '../../src/support/units.ts';
 import { VERSION } from '../../src/support/version.ts';
-import { checkpointKey, checkpointValue, parseCheckpoint } from './checkpoint-record.ts';
+import { checkpointKey, checkpointValue, openedKey, openedValue, parseCheckpoint } from './checkpoint-record.ts';
 import { COMPRESSION, makeClient } from './client.ts';
 import { connectFormat } from './connect-format.ts';
-import { toSinkError } from './errors.ts';
+import { toSinkError, withLogged } from './errors.ts';
 import { plainFormat } from './formats.ts';
 import { brokerList, type KafkaOptions } from './options.ts';
 import { Outbox, type Outgoing } from './outbox.ts';
 import { Publication, type PublicationParts } from './publication.ts';
 import { PublisherFile } from './publisher-file.ts';
-import { readToEnd } from './reader.ts';
+import { readToEnd, type Reading } from './reader.ts';
 import { prefixOf, TopicNames } from './topic-names.ts';
 import { type Topic, Topics } from './topics.ts';
 
@@ -64,7 +65,8 @@ export class KafkaSink implements Sink {
 
   async open(context: SinkContext): Promise<Checkpoint | null> {
     await this.close();
-    const kafka = makeClient(this.#options, context.logger);
+    let logged: string | null = null;
+    const kafka = makeClient(this.#options, { logger: context.logger, onLogged: (type) => (logged = type) });
     const file = await PublisherFile.open(context.stateDir);
     const prefix = this.#options.prefix ?? prefixOf(context.hive);
     const producer = this.#makeProducer(kafka, `${prefix}.waggle-publisher.${context.hive}.${context.name}.${file.id}`);
@@ -72,6 +74,7 @@ export class KafkaSink implements Sink {
     const giveUp = (): void => void disconnect(producer, admin);
     context.signal.addEventListener('abort', giveUp, { once: true });
     try {
+      kafka.logger().setLogLevel(kafkajs.logLevel.DEBUG);
       await Promise.all([producer.connect(), admin.connect()]);
       const fence = await producer.transaction();
       await fence.abort();
@@ -81,8 +84,9 @@ export class KafkaSink implements Sink {
       return live.checkpoint;
     } catch (error) {
       await disconnect(producer, admin);
-      throw toSinkError(error, this.#label);
+      throw toSinkError(withLogged(error, logged), this.#label);
     } finally {
+      kafka.logger().setLogLevel(kafkajs.logLevel.INFO);
       context.signal.removeEventListener('abort', giveUp);
     }
   }
@@ -93,7 +97,7 @@ export class KafkaSink implements Sink {
     stopHeart(live);
     await live.beating;
     if (live.broken !== null) throw live.broken;
-    await this.#transact(live, async (outbox) => {
+    await this.#transact(live.producer, async (outbox) => {
       const publication = new Publication(live.publication);
       for await (const part of batch.parts) {
         for (const change of part) {
@@ -147,7 +151,8 @@ export class KafkaSink implements Sink {
     const encoder = new EnvelopeEncoder({ hive, version: VERSION });
     const announced = new Set<string>();
     const found: { own: Checkpoint | null; other: Checkpoint | null } = { own: null, other: null };
-    await readToEnd({ kafka, admin, topics: [names.checkpoint, names.schema], group: names.checkpoint, label: this.#label }, (place, message) => {
+    const marked = await this.#mark(parts, checkpoints.topic);
+    await readToEnd({ kafka, admin, topic: names.schema, marked, group: names.checkpoint, label: this.#label }, (place, message) => {
       if (place === names.schema) {
         if (isOfHive(message.key, hive)) announced.add(String(message.headers?.['schema'] ?? ''));
         return;
@@ -186,12 +191,20 @@ export class KafkaSink implements Sink {
     };
   }
 
+  /** Writes a token of our own behind all checkpoints that there are. */
+  async #mark({ producer, context, file }: Pick<Live, 'producer' | 'context' | 'file'>, topic: Topic): Promise<Reading['marked']> {
+    const token = openedValue(randomUUID());
+    const key = openedKey({ hive: context.hive, sink: context.name, publisher: file.id });
+    await this.#transact(producer, (outbox) => addAll(outbox, [{ topic, partition: 0, key, value: token, headers: {}, change: null }]));
+    return { topic: topic.name, isLast: ({ value }) => value?.equals(token) ?? false };
+  }
+
   /** One Kafka transaction. Whatever fails, nothing of it is to be seen; and nobody knows whether it was the commit's answer that was lost. */
-  async #transact(live: Live, fill: (outbox: Outbox) => Promise<void>): Promise<void> {
+  async #transact(producer: Producer, fill: (outbox: Outbox) => Promise<void>): Promise<void> {
     const beganMs = Date.now();
     let transaction: Transaction | null = null;
     try {
-      transaction = await live.producer.transaction();
+      transaction = await producer.transaction();
       const outbox = new Outbox(transaction, { compression: this.#compression, label: this.#label });
       await fill(outbox);
       await outbox.settle();
@@ -231,7 +244,7 @@ export class KafkaSink implements Sink {
     const value = Buffer.from(JSON.stringify({ hive, seq, txid, ts_ms: Date.now() }));
     const record = { topic, partition: 0, key: JSON.stringify({ hive }), value, headers: {}, change: null };
     try {
-      await this.#transact(live, (outbox) => addAll(outbox, [record]));
+      await this.#transact(live.producer, (outbox) => addAll(outbox, [record]));
       if (this.#live === live) this.#armHeart(live);
     } catch (error) {
       live.broken = toSinkError(error, this.#label);

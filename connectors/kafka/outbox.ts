@@ -6,7 +6,7 @@
  * in the middle of a request, it may send its records twice or not at all and still say yes. Each partition must be acknowledged exactly once, or `settle` throws
  * and the transaction is to be taken back.
  */
-import kafkajs, { type CompressionTypes, type Message, type RecordMetadata, type Transaction } from 'kafkajs';
+import kafkajs, { type CompressionTypes, type Message, type RecordMetadata, type TopicMessages, type Transaction } from 'kafkajs';
 import { RowRefusedError, type SinkChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { brokerErrorTypes } from './errors.ts';
@@ -104,7 +104,7 @@ export class Outbox {
     const topicMessages = [...topics].map(([topic, messages]) => ({ topic, messages }));
     let answers: RecordMetadata[];
     try {
-      answers = await this.#transaction.sendBatch({ acks: ACKS_ALL, compression: this.#compression, topicMessages });
+      answers = await this.#sendBatch(topicMessages);
     } catch (error) {
       const tooLarge = brokerErrorTypes(error).some((type) => type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE');
       if (tooLarge && alone !== null) throw this.#tooLarge(alone, topicMessages[0]!.topic);
@@ -115,6 +115,19 @@ export class Outbox {
     const places = answers.map(({ topicName, partition }) => `${topicName} ${partition}`);
     if (places.length !== sizes.size || places.some((place) => !sizes.has(place)))
       throw new WaggleError('SINK_BUSY', `${this.#label}: a partition got another leader, and its records were not acknowledged once`);
+  }
+
+  async #sendBatch(topicMessages: readonly TopicMessages[]): Promise<RecordMetadata[]> {
+    const send = (messages: readonly TopicMessages[]): Promise<RecordMetadata[]> =>
+      this.#transaction.sendBatch({ acks: ACKS_ALL, compression: this.#compression, topicMessages: [...messages] });
+    try {
+      return await send(topicMessages);
+    } catch (error) {
+      if (!brokerErrorTypes(error).includes('OPERATION_NOT_ATTEMPTED')) throw error;
+      // One of the topics is gone or forbidden, and kafkajs tells the error of another one. The transaction is lost in any case.
+      for (const each of topicMessages) await send([each]);
+      throw error;
+    }
   }
 
   #tooLarge(change: SinkChange | null, topic: string): WaggleError {

@@ -6,8 +6,10 @@ import { WaggleError } from '../../src/support/errors.ts';
 export interface Reading {
   readonly kafka: Kafka;
   readonly admin: Admin;
-  /** Topics of one partition. */
-  readonly topics: readonly string[];
+  /** Of one partition. Read to its end as kafkajs tells it: before the first transaction that is open. */
+  readonly topic: string;
+  /** Of one partition. Read until `isLast` says so of a record. */
+  readonly marked: { readonly topic: string; readonly isLast: (message: KafkaMessage) => boolean };
   /** The group's name begins so. */
   readonly group: string;
   readonly label: string;
@@ -19,41 +21,39 @@ const FETCH_WAIT_MS = 100;
 
 /** Rejects with SINK_BUSY where the end is not reached in time. */
 export const readToEnd = async (reading: Reading, take: (topic: string, message: KafkaMessage) => void): Promise<void> => {
-  const { kafka, admin, topics, group, label } = reading;
-  /** Offset behind the last record, of those that have any. */
-  const ends = new Map<string, bigint>();
-  for (const topic of topics) {
-    const [partition] = await admin.fetchTopicOffsets(topic);
-    if (partition !== undefined && BigInt(partition.high) > BigInt(partition.low)) ends.set(topic, BigInt(partition.high));
-  }
-  if (ends.size === 0) return;
+  const { kafka, admin, topic, marked, group, label } = reading;
+  const [partition] = await admin.fetchTopicOffsets(topic);
+  const end = partition !== undefined && BigInt(partition.high) > BigInt(partition.low) ? BigInt(partition.high) : null;
+  const left = new Set(end === null ? [marked.topic] : [marked.topic, topic]);
   const done = Promise.withResolvers<void>();
   // It may come before it is awaited.
   done.promise.catch(() => {});
+  const reached = (name: string): void => {
+    left.delete(name);
+    if (left.size === 0) done.resolve();
+  };
   // A group of its own: the broker waits for the members that a killed reader leaves behind.
   const consumer = kafka.consumer({ groupId: `${group}.${randomUUID()}`, maxWaitTimeInMs: FETCH_WAIT_MS, allowAutoTopicCreation: false });
   const timer = setTimeout(
     () =>
-      done.reject(
-        new WaggleError('SINK_BUSY', `${label}: ${[...ends.keys()].join(', ')} cannot be read to the end while somebody's transaction is open`),
-      ),
+      done.reject(new WaggleError('SINK_BUSY', `${label}: ${[...left].join(', ')} cannot be read to the end while somebody's transaction is open`)),
     PATIENCE_MS,
   );
   try {
     consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error));
     // Told also of batches that hold nothing but what a transaction ended with.
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
-      const end = ends.get(payload.topic);
-      if (end === undefined || BigInt(payload.lastOffset) + 1n < end) return;
-      ends.delete(payload.topic);
-      if (ends.size === 0) done.resolve();
+      if (payload.topic === topic && end !== null && BigInt(payload.lastOffset) + 1n >= end) reached(topic);
     });
     await consumer.connect();
-    await consumer.subscribe({ topics: [...ends.keys()], fromBeginning: true });
+    await consumer.subscribe({ topics: [...left], fromBeginning: true });
     await consumer.run({
       autoCommit: false,
       eachBatch: async ({ batch }) => {
-        for (const message of batch.messages) take(batch.topic, message);
+        for (const message of batch.messages) {
+          take(batch.topic, message);
+          if (batch.topic === marked.topic && marked.isLast(message)) reached(marked.topic);
+        }
       },
     });
     await done.promise;

@@ -1,5 +1,6 @@
 /** What stands in a cluster, as a consumer that reads what is committed sees it. */
 import { randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
 import kafkajs, { type Admin, type Kafka } from 'kafkajs';
 import { prepareKafkajs } from '../../connectors/kafka/client.ts';
 
@@ -11,6 +12,26 @@ export interface TopicRecord {
   readonly value: string | null;
   readonly headers: Readonly<Record<string, string>>;
 }
+
+interface Broker {
+  listOffsets(request: object): Promise<unknown>;
+}
+
+const READ_UNCOMMITTED = 0;
+
+/** Where topics really end: kafkajs itself tells where what can be read ends, which is earlier for a moment behind each commit. */
+const withRealEnds = async <T>(work: () => Promise<T>): Promise<T> => {
+  const { prototype } = createRequire(import.meta.url)('kafkajs/src/broker/index.js') as { prototype: Broker };
+  const { listOffsets } = prototype;
+  prototype.listOffsets = function realEnds(this: Broker, request: object): Promise<unknown> {
+    return listOffsets.call(this, { ...request, isolationLevel: READ_UNCOMMITTED });
+  };
+  try {
+    return await work();
+  } finally {
+    prototype.listOffsets = listOffsets;
+  }
+};
 
 export class KafkaProbe implements AsyncDisposable {
   readonly kafka: Kafka;
@@ -38,9 +59,11 @@ export class KafkaProbe implements AsyncDisposable {
   async read(names?: readonly string[]): Promise<TopicRecord[]> {
     const topics = names ?? (await this.topics());
     const ends = new Map<string, bigint>();
-    for (const topic of topics)
-      for (const { partition, high, low } of await this.admin.fetchTopicOffsets(topic))
-        if (BigInt(high) > BigInt(low)) ends.set(`${topic} ${partition}`, BigInt(high));
+    await withRealEnds(async () => {
+      for (const topic of topics)
+        for (const { partition, high, low } of await this.admin.fetchTopicOffsets(topic))
+          if (BigInt(high) > BigInt(low)) ends.set(`${topic} ${partition}`, BigInt(high));
+    });
     const records: TopicRecord[] = [];
     if (ends.size === 0) return records;
     const done = Promise.withResolvers<void>();

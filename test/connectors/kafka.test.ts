@@ -296,6 +296,27 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
     expect((await s.read('accounts')).map(({ key }) => key)).toEqual(['{"id":1}', '{"id":2}', '{"id":3}']);
   });
 
+  it('waits for the end of a transaction of somebody else rather than to believe an older checkpoint', async () => {
+    await using s = scene();
+    await s.sink.open(s.context);
+    await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));
+    const producer = probe.kafka.producer({ transactionalId: `${s.prefix}-other`, createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
+    await producer.connect();
+    const open = await producer.transaction();
+    await open.send({ topic: `${s.prefix}.waggle-checkpoint`, messages: [{ key: 'other', value: 'something' }] });
+    await s.sink.apply(batchOf([inTransaction([upsert(accounts, [2, 'b'], 'c')], 2, 2)], checkpointAt(2)));
+    let opened = false;
+    const opening = s.sink.open(s.context).finally(() => (opened = true));
+    await until('the reader to wait in its group', async () => {
+      const { groups } = await probe.admin.listGroups();
+      return groups.some(({ groupId }) => groupId.startsWith(`${s.prefix}.waggle-checkpoint`));
+    });
+    expect(opened).toBe(false);
+    await open.abort();
+    expect(await opening).toEqual(checkpointAt(2));
+    await producer.disconnect();
+  });
+
   it('stops where the checkpoint is gone that Kafka had acknowledged', async () => {
     await using s = scene();
     await s.sink.open(s.context);

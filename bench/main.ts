@@ -1,5 +1,5 @@
 /**
- * npm run bench -- [writer] [decode] [latency] [idle] [sinks] [capture] [memory] [--pairs N] [--seconds N]
+ * npm run bench -- [writer] [decode] [latency] [idle] [sinks] [kafka] [capture] [memory] [--pairs N] [--seconds N]
  *
  * Ratios first: each figure stands beside its reference, measured in turns in the same run. Absolute figures are those of
  * this machine at this hour; the spread says how much to believe.
@@ -25,7 +25,7 @@ const seconds = Number(values.seconds);
 const IDLE_SECONDS = 30;
 /** `capture` stands for all but the sinks. */
 const wants = (name: string): boolean =>
-  positionals.length === 0 || positionals.includes(name) || (name !== 'sinks' && positionals.includes('capture'));
+  positionals.length === 0 || positionals.includes(name) || (name !== 'sinks' && name !== 'kafka' && positionals.includes('capture'));
 const say = (text: string): void => console.log(text);
 
 const rates = (runs: readonly WriterRun[]): number => median(runs.map((run) => run.rowsPerSecond));
@@ -144,9 +144,16 @@ const benchMemory = async (): Promise<void> => {
 
 const benchSinks = (): void => {
   say('\n## Log → database, beside a plain load of the same rows\n');
-  for (const script of ['./sinks.ts', './sink-latency.ts', './webhook-sink.ts'])
-    execFileSync(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], { stdio: 'inherit' });
+  for (const script of ['./sinks.ts', './sink-latency.ts', './webhook-sink.ts']) runScript(script);
 };
+
+const benchKafka = (): void => {
+  say('\n## Log → Kafka, beside a plain producer of the same records\n');
+  runScript('./kafka.ts');
+};
+
+const runScript = (script: string): void =>
+  void execFileSync(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], { stdio: 'inherit' });
 
 const busy = loadavg()[0]!;
 say(
@@ -157,5 +164,6 @@ if (wants('decode')) await benchDecode();
 if (wants('latency')) await benchLatency();
 if (wants('idle')) await benchIdle();
 if (wants('sinks')) benchSinks();
+if (wants('kafka')) benchKafka();
 // Takes a quarter of an hour and 30 GB of disk: only where it is asked for by name.
 if (positionals.includes('memory')) await benchMemory();

@@ -31,6 +31,8 @@ import { type Topic, Topics } from './topics.ts';
 
 /** A large transaction of the hive must be through by then; the open one of a daemon that was killed and does not come back holds consumers up for so long. */
 const TRANSACTION_TIMEOUT_MS = 300_000;
+/** Some seconds in all. The first try again comes soon: right behind a commit the coordinator is not ready for the next transaction for some milliseconds. */
+const SEND_RETRY = { initialRetryTime: 4, maxRetryTime: 500, retries: 12 };
 /** How long the brokers are waited for with what is only good manners. */
 const FAREWELL_MS = 2000;
 
@@ -99,6 +101,8 @@ export class KafkaSink implements Sink {
     if (live.broken !== null) throw live.broken;
     await this.#transact(live.producer, async (outbox) => {
       const publication = new Publication(live.publication);
+      // First, so that its partition is made known to the coordinator together with the others: in a transaction the order over topics means nothing.
+      await addAll(outbox, [this.#checkpointRecord(live, batch.checkpoint)]);
       for await (const part of batch.parts) {
         for (const change of part) {
           if (change.op !== 's' && !publication.knows(change)) await publication.meet(change);
@@ -106,7 +110,6 @@ export class KafkaSink implements Sink {
         }
       }
       await addAll(outbox, publication.finish());
-      await addAll(outbox, [this.#checkpointRecord(live, batch.checkpoint)]);
     });
     live.checkpoint = batch.checkpoint;
     await live.file.acknowledge(batch.checkpoint);
@@ -128,6 +131,7 @@ export class KafkaSink implements Sink {
       transactionalId,
       transactionTimeout: TRANSACTION_TIMEOUT_MS,
       maxInFlightRequests: 1,
+      retry: SEND_RETRY,
       allowAutoTopicCreation: false,
       // Every record names its partition.
       createPartitioner:

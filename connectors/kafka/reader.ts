@@ -34,13 +34,17 @@ export const readToEnd = async (reading: Reading, take: (topic: string, message:
   };
   // A group of its own: the broker waits for the members that a killed reader leaves behind.
   const consumer = kafka.consumer({ groupId: `${group}.${randomUUID()}`, maxWaitTimeInMs: FETCH_WAIT_MS, allowAutoTopicCreation: false });
-  const timer = setTimeout(
-    () =>
-      done.reject(new WaggleError('SINK_BUSY', `${label}: ${[...left].join(', ')} cannot be read to the end while somebody's transaction is open`)),
-    PATIENCE_MS,
-  );
+  /** A coordinator that is still starting, for example: the consumer begins again by itself. */
+  let crash: Error | null = null;
+  const timer = setTimeout(() => {
+    const waiting = `${label}: ${[...left].join(', ')} cannot be read to the end while somebody's transaction is open`;
+    done.reject(crash ?? new WaggleError('SINK_BUSY', waiting));
+  }, PATIENCE_MS);
   try {
-    consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error));
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      crash = payload.error;
+      if (!payload.restart) done.reject(crash);
+    });
     // Told also of batches that hold nothing but what a transaction ended with.
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
       if (payload.topic === topic && end !== null && BigInt(payload.lastOffset) + 1n >= end) reached(topic);

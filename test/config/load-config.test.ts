@@ -181,7 +181,7 @@ describe('a wrong configuration', () => {
     ['tables as a list', 'hive: a.db\ntables: [a]', 'waggle.yaml:2:9: tables: must be a map of options'],
     ['a sink without a type', sink('file: x'), 'waggle.yaml:4:5: sinks.one.type: is missing'],
     ['an unknown sink type', sink('type: postgre'), 'waggle.yaml:4:11: sinks.one.type: unknown sink type `postgre`; did you mean `postgres`?'],
-    ['a far sink type', sink('type: oracle'), 'unknown sink type `oracle` (known: jsonl, mongodb, mysql, pglite, postgres, sqlite, webhook)'],
+    ['a far sink type', sink('type: oracle'), 'unknown sink type `oracle` (known: jsonl, kafka, mongodb, mysql, pglite, postgres, sqlite, webhook)'],
     ['a mistyped sink option', sink('type: sqlite\nfiel: x'), 'waggle.yaml:5:5: sinks.one.fiel: unknown option `fiel`; did you mean `file`?'],
     ['a missing sink option', sink('type: sqlite'), 'waggle.yaml:4:5: sinks.one.file: is missing'],
     [

@@ -44,7 +44,7 @@ export class KafkaProbe implements AsyncDisposable {
 
   static async open(broker: string): Promise<KafkaProbe> {
     prepareKafkajs();
-    const kafka = new kafkajs.Kafka({ clientId: 'probe', brokers: [broker], logLevel: kafkajs.logLevel.NOTHING });
+    const kafka = new kafkajs.Kafka({ clientId: 'probe', brokers: [broker], logLevel: kafkajs.logLevel.NOTHING, retry: { initialRetryTime: 4 } });
     const probe = new KafkaProbe(kafka);
     await probe.admin.connect();
     return probe;
@@ -69,7 +69,7 @@ export class KafkaProbe implements AsyncDisposable {
     const done = Promise.withResolvers<void>();
     done.promise.catch(() => {});
     const consumer = this.kafka.consumer({ groupId: `probe-${randomUUID()}`, maxWaitTimeInMs: 50 });
-    consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error));
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || done.reject(payload.error));
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
       const place = `${payload.topic} ${payload.partition}`;
       const end = ends.get(place);

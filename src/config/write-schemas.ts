@@ -1,4 +1,4 @@
-/** `npm run schemas`: writes schemas/*.schema.json. A test compares them with what this would write. */
+/** `npm run schemas`: writes schemas/*.json. A test compares them with what this would write. */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { schemaFiles } from './schema-files.ts';

@@ -149,6 +149,14 @@ describe('a good configuration', () => {
     });
   });
 
+  it('takes brokers as a list or a text, resolves files of kafka, and shows no secret in the target', () => {
+    const [one, two] = load(
+      'hive: a.db\nsinks:\n  one: { type: kafka, brokers: "k1:9092, k2:9092", tls: { ca: ca.pem }, sasl: { mechanism: plain, username: u, password: secret } }\n  two: { type: kafka, brokers: [k1:9092], prefix: app, tls: true }',
+    ).sinks;
+    expect(one).toMatchObject({ target: 'k1:9092,k2:9092', options: { tls: { ca: '/ca.pem' } } });
+    expect(two).toMatchObject({ target: 'k1:9092 app', options: { tls: true }, tablesIn: 'kafka k1:9092 app app' });
+  });
+
   it('is frozen through and through', () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, 'waggle.yaml');
@@ -190,6 +198,24 @@ describe('a wrong configuration', () => {
       'waggle.yaml:6:20: sinks.one.tables.a.too: unknown option `too`; did you mean `to`?',
     ],
     ['a rule of the connector', sink('type: jsonl'), 'sinks.one: needs either `file` or `stdout: true`'],
+    ['kafka: no brokers', sink('type: kafka'), 'sinks.one.brokers: is missing'],
+    ['kafka: a broker without a port', sink('type: kafka\nbrokers: [host]'), 'sinks.one.brokers.0: must look like host:9092'],
+    ['kafka: an unknown compression', sink('type: kafka\nbrokers: h:1\ncompression: snappy'), 'sinks.one.compression: must be none or gzip or zstd'],
+    [
+      'kafka: a mistyped option',
+      sink('type: kafka\nbrokers: h:1\ntopics: { partition: 3 }'),
+      'topics.partition: unknown option `partition`; did you mean `partitions`?',
+    ],
+    [
+      'kafka: transactions over many topics',
+      sink('type: kafka\nbrokers: h:1\npartition: transaction'),
+      'sinks.one.partition: `transaction` needs one `topic`',
+    ],
+    [
+      'kafka: tables whose keys would meet',
+      sink('type: kafka\nbrokers: h:1\ntopic: all\ntopics: { compact: true }'),
+      'sinks.one.topics.compact: is for topics of one table',
+    ],
     ['a bad name of a sink', 'hive: a.db\nsinks: { "a b": { type: sqlite, file: x } }', 'waggle.yaml:2:10: sinks.a b: must be a name of letters'],
     [
       'two sinks on one file',

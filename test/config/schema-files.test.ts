@@ -11,6 +11,15 @@ describe('schemas/', () => {
     expect(readFileSync(join(import.meta.dirname, '../../schemas', name), 'utf8')).toBe(text);
   });
 
+  it('asyncapi.json refers to nothing that is not there', () => {
+    const document = schemaFiles()['asyncapi.json']!;
+    const refs = [...document.matchAll(/"\$ref": "#\/([^"]+)"/g)].map(([, path]) => path!.split('/'));
+    const found = (path: readonly string[]): unknown =>
+      path.reduce<unknown>((value, name) => (value as Record<string, unknown> | undefined)?.[name], JSON.parse(document));
+    expect(refs.length).toBeGreaterThan(8);
+    for (const path of refs) expect([path, typeof found(path)]).toEqual([path, 'object']);
+  });
+
   it('knows every type of sink, and no option of a connector hides a common one', () => {
     const sinks = configJsonSchema().properties!['sinks']!.additionalProperties;
     const types = (typeof sinks === 'object' ? sinks.oneOf! : []).map((sink) => sink.properties!['type']!.const);

@@ -2,6 +2,8 @@
  * What a consumer of all topics of a prefix ends up with, strictly: every change once, in order by key; no update or delete of a row that is not there
  * (unless it is still being filled); BEGIN and END of every transaction, with the numbers of its changes.
  */
+import { heartbeatRecordSchema, transactionRecordSchema } from '../../connectors/kafka/asyncapi.ts';
+import { envelopeSchema } from '../../src/change/envelope-schema.ts';
 import { parseChange } from '../../src/change/parse-change.ts';
 import type { TopicRecord } from './kafka-probe.ts';
 import { type RowSet, tally } from './row-sets.ts';
@@ -33,6 +35,7 @@ export const replayKafka = (records: readonly TopicRecord[], prefix: string): Ka
     const where = `${topic}/${record.partition}@${record.offset}`;
     const previous: TopicRecord | null = before;
     before = record;
+    if (!isDescribed(record, prefix)) faults.push(`${where}: is not what the schemas say`);
     if (topic === `${prefix}.transaction` || topic === `${prefix}.heartbeat` || topic === `${prefix}.waggle-checkpoint`) continue;
     const change = parseChange(record);
     if (change === null) {
@@ -88,6 +91,14 @@ export const replayKafka = (records: readonly TopicRecord[], prefix: string): Ka
         ]),
       ),
   };
+};
+
+/** By the schemas that stand in schemas/. */
+const isDescribed = ({ topic, value }: TopicRecord, prefix: string): boolean => {
+  if (topic === `${prefix}.waggle-checkpoint` || value === null) return true;
+  const schema =
+    topic === `${prefix}.transaction` ? transactionRecordSchema : topic === `${prefix}.heartbeat` ? heartbeatRecordSchema : envelopeSchema;
+  return schema.safeParse(JSON.parse(value)).success;
 };
 
 const checkTransactions = (records: readonly TopicRecord[], counted: ReadonlyMap<string, ReadonlyMap<string, number>>, faults: string[]): number => {

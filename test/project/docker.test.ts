@@ -117,7 +117,7 @@ describe('docker-compose.yml', () => {
       .replaceAll(/^\s*#.*$/gm, '')
       .matchAll(/(?<!\$)\$\{(\w+)/g);
     const names = new Set([...used].map(([, name]) => name!));
-    expect([...names].toSorted()).toEqual(['POSTGRES_PASSWORD', 'WAGGLE_GID', 'WAGGLE_HIVE_DIR', 'WAGGLE_UID']);
+    expect([...names].toSorted()).toEqual(['POSTGRES_PASSWORD', 'WAGGLE_GID', 'WAGGLE_HIVE_DIR', 'WAGGLE_KAFKA', 'WAGGLE_UID']);
     for (const name of names) expect(head).toContain(name.replace('WAGGLE_GID', '_GID'));
     expect(() => compose({})).toThrow('write POSTGRES_PASSWORD=... into the file .env');
   });
@@ -133,6 +133,7 @@ describe('docker-compose.yml', () => {
     expect(config.name).toBe('main');
     expect(config.sinks.map(({ name, type, enabled, target }) => ({ name, type, enabled, target }))).toEqual([
       { name: 'reporting', type: 'postgres', enabled: true, target: 'postgres:5432/waggle' },
+      { name: 'stream', type: 'kafka', enabled: false, target: 'kafka:9092' },
     ]);
     const state = compose().services['waggle']!.volumes.find(({ type }) => type === 'volume');
     // Below the volume's own directory: waggle makes it, with mode 0700, whatever user runs.

@@ -113,8 +113,8 @@ export class Outbox {
       throw error;
     }
     const places = answers.map(({ topicName, partition }) => `${topicName} ${partition}`);
-    if (places.length !== sizes.size || places.some((place) => !sizes.has(place)))
-      throw new WaggleError('SINK_BUSY', `${this.#label}: a partition got another leader, and its records were not acknowledged once`);
+    const once = places.length === sizes.size && new Set(places).size === sizes.size && places.every((place) => sizes.has(place));
+    if (!once) throw new WaggleError('SINK_BUSY', `${this.#label}: a partition got another leader, and its records were not acknowledged once`);
   }
 
   async #sendBatch(topicMessages: readonly TopicMessages[]): Promise<RecordMetadata[]> {

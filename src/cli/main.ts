@@ -8,6 +8,7 @@ import { reportError } from './report-error.ts';
 import { initCommand } from './init.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { runCommand } from './run.ts';
+import { sinkCommand } from './sink.ts';
 import { resyncCommand, verifyCommand } from './sink-task.ts';
 import { statusCommand } from './status.ts';
 import { stopCommand } from './stop.ts';
@@ -46,6 +47,7 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     verifyCommand(),
     resyncCommand(),
     deadLettersCommand(),
+    sinkCommand(),
     doctorCommand(),
   ])
     program.addCommand(command);

@@ -1,0 +1,78 @@
+/** `waggle sink NAME --from kafka`: a sink of the configuration, fed from Kafka instead of a log of this machine. */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { toSinkError } from '../../connectors/kafka/errors.ts';
+import { brokerList, type KafkaOptions } from '../../connectors/kafka/options.ts';
+import { prefixOf } from '../../connectors/kafka/topic-names.ts';
+import { CONNECTORS } from '../../connectors/registry.ts';
+import type { Config, SinkConfig } from '../config/config.ts';
+import { loadConfig } from '../config/load-config.ts';
+import { KafkaMember } from '../stream/kafka/member.ts';
+import { WaggleError } from '../support/errors.ts';
+import { makeLogger } from '../support/logger.ts';
+import { suggestion } from '../support/nearest-name.ts';
+import { stopSignal } from './stop-signal.ts';
+
+interface SinkOptions {
+  readonly config: string;
+  readonly from: string;
+  readonly verbose?: boolean;
+}
+
+export const sinkCommand = (): Command =>
+  new Command('sink')
+    .description('Feed a sink of the configuration from Kafka, as one of any number of members of a consumer group, until Ctrl-C or SIGTERM.')
+    .argument('<sink>', "the sink's name")
+    .requiredOption('--from <sink>', 'the sink of type kafka that publishes; `kafka`: the only one there is')
+    .option('-c, --config <file>', 'the configuration', 'waggle.yaml')
+    .option('--verbose', 'log more, and show the trace of an error')
+    .addHelpText('after', '\nNeeds neither the hive nor its log. Start it several times to share the partitions of the topics.')
+    .action(run);
+
+const run = async (name: string, options: SinkOptions): Promise<void> => {
+  const signal = stopSignal();
+  const config = loadConfig(options.config);
+  const from = publisherOf(config, options.from);
+  const sink = sinkOf(config, name);
+  const logger = makeLogger({ level: options.verbose === true ? 'debug' : config.log.level }).child({ component: 'sink', sink: name });
+  const kafka = from.options as KafkaOptions;
+  // Other commands start without kafkajs.
+  const { makeClient } = await import('../../connectors/kafka/client.ts');
+  const createSink = await CONNECTORS[sink.type]!.load();
+  const label = `kafka ${brokerList(kafka).join(',')}`;
+  logger.info({ type: sink.type, target: sink.target, from: from.target }, 'feeding the sink from Kafka');
+  const member = new KafkaMember({
+    kafka: makeClient(kafka, { logger, onLogged: () => {} }),
+    prefix: kafka.prefix ?? prefixOf(config.name),
+    topic: kafka.topic ?? null,
+    name,
+    createSink: () => createSink(sink.options),
+    context: { hive: config.name, logger, signal, stateDir: join(config.state, 'members', name, String(process.pid)) },
+    toError: (error) => toSinkError(error, label),
+  });
+  await member.run(signal);
+  logger.info('stopped');
+};
+
+const publisherOf = ({ sinks }: Config, name: string): SinkConfig => {
+  const publishers = sinks.filter(({ type }) => type === 'kafka');
+  const found = publishers.find((sink) => sink.name === name) ?? (name === 'kafka' && publishers.length === 1 ? publishers[0] : undefined);
+  if (found !== undefined) return found;
+  const names = publishers.map((sink) => sink.name);
+  throw new WaggleError('NOT_FOUND', `there is no sink ${name} of the type kafka to read from${names.length === 0 ? '' : suggestion(name, names)}`, {
+    hint: 'The configuration names the brokers and the prefix of the topics by a sink of `type: kafka`.',
+  });
+};
+
+const sinkOf = ({ sinks }: Config, name: string): SinkConfig => {
+  const found = sinks.find((sink) => sink.name === name);
+  const names = sinks.map((sink) => sink.name);
+  if (found === undefined) throw new WaggleError('NOT_FOUND', `there is no sink ${name}${suggestion(name, names)}`);
+  if (found.type === 'kafka')
+    throw new WaggleError('CONFIG_INVALID', `the sink ${name} is a publisher itself`, { hint: 'Name a sink of another type.' });
+  if (found.transform !== null || Object.keys(found.tables).length > 0 || Object.keys(found.filter).length > 0)
+    throw new WaggleError('CONFIG_INVALID', `the sink ${name} has \`tables\` or \`transform\`, which the publisher must do`, {
+      hint: 'Shape the tables in the sink of type kafka; records then come in that form.',
+    });
+  return found;
+};

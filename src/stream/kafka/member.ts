@@ -1,0 +1,234 @@
+/**
+ * A member of a consumer group that feeds a target: Kafka gives it partitions, and takes them away again when members come and go. The offsets that count stand in
+ * the target; those of the group are for whoever looks at its lag.
+ *
+ * Guarantees: each record is applied once, in order by partition, also over rebalances and kills, where the target keeps its checkpoint in the transaction of the
+ * data. The first thing that is done with a partition is to open its lane and go to the offset that the target tells.
+ */
+import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs';
+import type { Logger } from 'pino';
+import type { Sink, SinkContext } from '../../pipeline/sink.ts';
+import { backoffDelayMs } from '../../support/backoff.ts';
+import { type Clock, systemClock } from '../../support/clock.ts';
+import { WaggleError } from '../../support/errors.ts';
+import { Lane } from './lane.ts';
+import { TableForms } from './table-forms.ts';
+
+export interface MemberOptions {
+  readonly kafka: Kafka;
+  /** Of the topics, as the publisher has it. */
+  readonly prefix: string;
+  /** The one topic of all tables; null: one for each. */
+  readonly topic: string | null;
+  /** The sink's name. */
+  readonly name: string;
+  readonly createSink: () => Sink;
+  readonly context: Pick<SinkContext, 'hive' | 'logger' | 'signal' | 'stateDir'>;
+  /** kafkajs' errors as those of the closed list. */
+  readonly toError: (error: unknown) => WaggleError;
+  readonly clock?: Clock;
+}
+
+const OWN_TOPICS = ['transaction', 'schema', 'heartbeat', 'waggle-checkpoint'];
+const SESSION_TIMEOUT_MS = 10_000;
+const HEARTBEAT_MS = 1000;
+const DOUBTS = 3;
+const FETCH = { maxWaitTimeInMs: 500, maxBytesPerPartition: 1024 * 1024, maxBytes: 4 * 1024 * 1024 };
+
+export class KafkaMember {
+  readonly #options: MemberOptions;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** Of the partitions that are ours, by topic and partition. */
+  readonly #lanes = new Map<string, Lane>();
+  #topics = new Map<string, number>();
+  #clusterId = '';
+  /** The group has given out its partitions so many times. */
+  #generation = 0;
+  #failures = 0;
+  /** Errors in a row that do not pass by themselves, by topic and partition. */
+  readonly #doubts = new Map<string, number>();
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.context.logger;
+  }
+
+  /** Until the signal is aborted. Rejects with what does not pass by itself. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#session(signal);
+      } catch (error) {
+        if (!signal.aborted) await this.#pauseBehind(this.#options.toError(error));
+      }
+    }
+  }
+
+  /** From connecting to the first error of Kafka. */
+  async #session(signal: AbortSignal): Promise<void> {
+    const { kafka, prefix, name } = this.#options;
+    const admin = kafka.admin();
+    let changed = new AbortController();
+    const group = `${prefix}.waggle.${name}`;
+    const forms = new TableForms(kafka, {
+      topic: `${prefix}.schema`,
+      group: `${group}.schema`,
+      onForm: () => changed.abort(),
+    });
+    try {
+      await admin.connect();
+      this.#clusterId = (await admin.describeCluster()).clusterId;
+      await forms.open();
+      while (!signal.aborted) {
+        changed = new AbortController();
+        this.#topics = await this.#findTopics(admin);
+        await this.#consume(
+          kafka.consumer({ groupId: group, sessionTimeout: SESSION_TIMEOUT_MS, heartbeatInterval: HEARTBEAT_MS, ...FETCH }),
+          forms,
+          {
+            signal,
+            // A new table may be in a new topic.
+            stale: async () => {
+              if (!changed.signal.aborted) return false;
+              changed = new AbortController();
+              const found = await this.#findTopics(admin);
+              return [...found.keys()].some((topic) => !this.#topics.has(topic));
+            },
+          },
+        );
+      }
+    } finally {
+      await Promise.allSettled([forms[Symbol.asyncDispose](), admin.disconnect()]);
+    }
+  }
+
+  async #consume(consumer: Consumer, forms: TableForms, until: { signal: AbortSignal; stale: () => Promise<boolean> }): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    over.promise.catch(() => {});
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      this.#generation += 1;
+      this.#logger.info({ partitions: payload.memberAssignment }, 'these partitions are ours');
+    });
+    consumer.on(consumer.events.REBALANCING, () => void this.#closeLanes());
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) over.reject(payload.error);
+    });
+    try {
+      if (this.#topics.size > 0) {
+        await consumer.connect();
+        await consumer.subscribe({ topics: [...this.#topics.keys()], fromBeginning: true });
+        await consumer.run({
+          autoCommit: false,
+          eachBatchAutoResolve: false,
+          eachBatch: async (payload) => {
+            try {
+              await this.#take(payload, consumer, forms);
+            } catch (error) {
+              // What kafkajs itself throws at a member that is none any more is its own to handle.
+              if (!(error instanceof WaggleError)) throw error;
+              over.reject(error);
+            }
+          },
+        });
+      }
+      const watching = (async () => {
+        while (!until.signal.aborted && !(await until.stale())) await this.#clock.sleep(500, until.signal);
+      })();
+      await Promise.race([watching, over.promise]);
+    } finally {
+      await consumer.disconnect().catch(() => {});
+      await this.#closeLanes();
+    }
+  }
+
+  async #take({ batch, resolveOffset, heartbeat, isStale, isRunning }: EachBatchPayload, consumer: Consumer, forms: TableForms): Promise<void> {
+    const { topic, partition } = batch;
+    const place = `${topic}#${partition}`;
+    const generation = this.#generation;
+    const lane = this.#lanes.get(place);
+    if (lane === undefined) {
+      const opened = await this.#openLane(topic, partition, forms);
+      if (generation !== this.#generation || isStale()) return await opened[Symbol.asyncDispose]();
+      this.#lanes.set(place, opened);
+      consumer.seek({ topic, partition, offset: String(opened.next) });
+      return undefined;
+    }
+    if (isStale() || !isRunning()) return undefined;
+    const beating = setInterval(() => void heartbeat().catch(() => {}), HEARTBEAT_MS);
+    try {
+      const last = BigInt(batch.lastOffset());
+      await lane.apply(batch.messages, last);
+      this.#failures = 0;
+      this.#doubts.delete(place);
+      resolveOffset(String(last));
+      await consumer.commitOffsets([{ topic, partition, offset: String(last + 1n) }]);
+    } catch (error) {
+      if (!(error instanceof WaggleError)) throw error;
+      this.#lanes.delete(place);
+      await lane[Symbol.asyncDispose]();
+      // Somebody else was given the partition; the group tells us, too. If it is still ours, the next batch opens it again.
+      if (error.code === 'SINK_FENCED') return await heartbeat();
+      await this.#pauseBehind(this.#doubt(place, error));
+    } finally {
+      clearInterval(beating);
+    }
+    return undefined;
+  }
+
+  async #openLane(topic: string, partition: number, forms: TableForms): Promise<Lane> {
+    const { createSink, context, name } = this.#options;
+    for (;;) {
+      try {
+        return await Lane.open({
+          sink: createSink(),
+          context: { ...context, name: `${name}#${topic}#${partition}`, stateDir: `${context.stateDir}/${topic}#${partition}` },
+          topic,
+          partitions: this.#topics.get(topic) ?? 1,
+          logId: `${this.#clusterId} ${topic}`,
+          forms,
+        });
+      } catch (error) {
+        if (!(error instanceof WaggleError)) throw error;
+        await this.#pauseBehind(error);
+      }
+    }
+  }
+
+  /** Two members that make the same table at the same time trip each other up: such an error is believed at the third time. */
+  #doubt(place: string, error: WaggleError): WaggleError {
+    const doubts = (this.#doubts.get(place) ?? 0) + 1;
+    this.#doubts.set(place, doubts);
+    return error.retryable || doubts >= DOUBTS ? error : new WaggleError('SINK_BUSY', error.message, { cause: error, hint: error.hint });
+  }
+
+  /** Throws what does not pass. */
+  async #pauseBehind(error: WaggleError): Promise<void> {
+    const { signal } = this.#options.context;
+    if (!error.retryable || signal.aborted) throw error;
+    this.#failures += 1;
+    const delayMs = Math.max(backoffDelayMs(this.#failures, this.#clock.random()), error.retryAfterMs);
+    this.#logger.warn(
+      { code: error.code, hint: error.hint, delayMs, failures: this.#failures, reason: error.message },
+      'the sink failed; trying again',
+    );
+    await this.#clock.sleep(delayMs, signal);
+  }
+
+  async #closeLanes(): Promise<void> {
+    const lanes = [...this.#lanes.values()];
+    this.#lanes.clear();
+    for (const lane of lanes) await lane[Symbol.asyncDispose]();
+  }
+
+  /** With how many partitions they have. */
+  async #findTopics(admin: Admin): Promise<Map<string, number>> {
+    const { prefix, topic } = this.#options;
+    const own = new Set(OWN_TOPICS.map((name) => `${prefix}.${name}`));
+    const names = (await admin.listTopics()).filter((name) => (topic === null ? name.startsWith(`${prefix}.`) && !own.has(name) : name === topic));
+    if (names.length === 0) return new Map();
+    const { topics } = await admin.fetchTopicMetadata({ topics: names });
+    return new Map(topics.map(({ name, partitions }) => [name, partitions.length]));
+  }
+}

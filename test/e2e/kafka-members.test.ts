@@ -1,0 +1,81 @@
+/** A real Hive in Kafka, and out of it again: members of a group come, go and are killed, and each change is applied once. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from 'pg';
+import { expect, it } from 'vitest';
+import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
+import { HiveApplication } from '../helpers/hive-application.ts';
+import { kafkaPossible, startKafka } from '../helpers/kafka-server.ts';
+import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
+import { Random } from '../helpers/random.ts';
+import { until } from '../helpers/until.ts';
+import { WaggleProcess } from '../helpers/waggle-process.ts';
+
+const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 4);
+const SEED = Number(process.env['WAGGLE_KILL_SEED'] ?? Math.floor(Math.random() * 1_000_000));
+const absent = !serversRequired() && !(kafkaPossible() && (await postgresBinaries()) !== null);
+
+it.skipIf(absent)(
+  `applies each change once with 1, 3, then 2 members and ${KILLS} kills (seed ${SEED})`,
+  { timeout: 240_000 + KILLS * 10_000 },
+  async () => {
+    const random = new Random(SEED);
+    await using kafka = await startKafka();
+    await using postgres = await startPostgres();
+    const client = new Client({ connectionString: postgres.url });
+    client.on('error', () => {});
+    await client.connect();
+    await using scene = new DaemonScene({
+      sinks: {
+        stream: `{ type: kafka, brokers: "${kafka.broker}", topics: { partitions: 3 } }`,
+        server: `{ type: postgres, url: "${postgres.url}", enabled: false }`,
+      },
+    });
+    await HiveApplication.run({ dir: scene.app, ops: 60, seed: SEED });
+    const daemon = await scene.startReady();
+    const members: WaggleProcess[] = [];
+    const join = (): void => void members.push(new WaggleProcess(['sink', 'server', '--from', 'stream', '-c', scene.config]));
+    await using _end = { [Symbol.asyncDispose]: async () => void (await Promise.all(members.map((member) => member[Symbol.asyncDispose]()))) };
+    const applied = async (): Promise<number> => {
+      const { rows } = await client.query<{ sum: string | null }>('SELECT sum(seq) FROM waggle_checkpoint').catch(() => ({ rows: [] }));
+      return Number(rows[0]?.sum ?? 0);
+    };
+    const goesOn = async (): Promise<void> => {
+      const before = await applied();
+      await until('the members to go on', async () => (await applied()) > before + 20, {
+        deadlineMs: 90_000,
+        told: () => members.map(({ stderr }) => stderr.slice(-1500)).join('\n--\n'),
+      });
+    };
+    join();
+    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 100, ddlAt: 100 });
+    await goesOn();
+    join();
+    join();
+    await goesOn();
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      const [victim] = members.splice(random.int(members.length), 1);
+      await victim!.kill();
+      join();
+      if (random.chance(0.5)) await goesOn();
+      await delay(random.int(500));
+    }
+    const leaving = members.shift()!;
+    expect(await leaving.stop()).toEqual({ code: 0, signal: null });
+    await goesOn();
+    await application.kill();
+    await scene.settled(['stream'], 120_000);
+    expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+    let last = '';
+    await until(
+      'equal tables',
+      async () => {
+        const difference = await scene.comparePostgres(postgres.url);
+        last = JSON.stringify(difference);
+        return difference.missing === EQUAL.missing && difference.surplus === EQUAL.surplus;
+      },
+      { deadlineMs: 120_000, everyMs: 500, told: () => last + members.map(({ stderr }) => stderr.slice(-1500)).join('\n--\n') },
+    );
+    for (const member of members) expect(member.exit).toBe(null);
+    await client.end();
+  },
+);

@@ -30,7 +30,7 @@ export type ParsedChange<Row extends object = EventRow> =
 export const parseChange = <Row extends object = EventRow>({ value }: ChangeRecord): ParsedChange<Row> | null => {
   if (value === null) return null;
   const text = typeof value === 'string' ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
-  const parsed = parseJson(text);
+  const parsed = parseExactly(text);
   const event = isObject(parsed) && 'payload' in parsed && 'schema' in parsed ? parsed['payload'] : parsed;
   if (!isEvent(event)) throw new WaggleError('EVENT_INVALID', 'this record is not an event of waggle');
   return event as ParsedChange<Row>;
@@ -40,7 +40,8 @@ export const parseChange = <Row extends object = EventRow>({ value }: ChangeReco
 const LONG_INTEGER = /(?<!"ts_us|"ts_us":\d{1,17},"ts_ns)":-?\d{16}/;
 const INTEGER = /^-?\d+$/;
 
-const parseJson = (text: string): unknown => {
+/** JSON with integers digit for digit. Throws EVENT_INVALID. */
+export const parseExactly = (text: string): unknown => {
   try {
     if (!LONG_INTEGER.test(text)) return JSON.parse(text);
     return JSON.parse(text, function revive(this: object, name: string, value: unknown, context?: { source?: string }): unknown {

@@ -45,7 +45,7 @@ const valueOf = ({ kind, type, affinity }: Pick<SinkColumn, 'kind' | 'type' | 'a
     case 'boolean':
       return numberOf(Number(value), integers);
     case 'bigint':
-      return value;
+      return affinity === 'REAL' ? Number(value) : value;
     case 'number':
       return affinity === 'REAL' || !Number.isSafeInteger(value) || Object.is(value, -0) ? value : numberOf(value, integers);
     case 'string':

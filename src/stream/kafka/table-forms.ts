@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Consumer, Kafka, KafkaMessage } from 'kafkajs';
 import { z } from 'zod';
+import { parseExactly } from '../../change/parse-change.ts';
 import type { SinkTable } from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
 
@@ -14,7 +15,7 @@ const column = z.object({
   kind: z.enum(['timestamp', 'boolean', 'json']).exactOptional(),
   volatile: z.literal(true).exactOptional(),
   rowid: z.literal(true).exactOptional(),
-  default: z.union([z.null(), z.number(), z.string()]),
+  default: z.union([z.null(), z.number(), z.bigint(), z.string()]),
 });
 
 const form = z.object({
@@ -84,10 +85,10 @@ export class TableForms implements AsyncDisposable {
   }
 }
 
-/** Null: not written by waggle. */
-const parseForm = (text: string): SinkTable | null => {
+/** The SinkTable that `tableText` of the publisher wrote; null: something else. */
+export const parseForm = (text: string): SinkTable | null => {
   try {
-    const { columns, ...table } = form.parse(JSON.parse(text));
+    const { columns, ...table } = form.parse(parseExactly(text));
     return { ...table, columns: columns.map(({ default: defaultValue, ...each }) => ({ ...each, defaultValue })) };
   } catch {
     return null;

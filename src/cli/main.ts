@@ -23,6 +23,7 @@ Examples:
   $ waggle stop --all                                      end the daemon, and the keeper that outlives it
   $ waggle verify reporting                                compare every row of a sink with the database
   $ waggle dead-letters list                               rows that a sink refused, and why
+  $ waggle sink reporting --from stream                    feed a sink from Kafka, on another machine
   $ waggle doctor app.sqlite                               what would hinder capture, and the mend
 
 Exit status: 0 the orderly end (also after Ctrl-C), 1 something failed, 2 a wrong command line or configuration.`;

@@ -13,6 +13,9 @@ import { makeLogger } from '../support/logger.ts';
 import { suggestion } from '../support/nearest-name.ts';
 import { stopSignal } from './stop-signal.ts';
 
+/** Those that keep their checkpoint in the target, and take several writers at a time. */
+const TYPES: readonly string[] = ['postgres', 'mysql', 'mongodb', 'sqlite'];
+
 interface SinkOptions {
   readonly config: string;
   readonly from: string;
@@ -70,6 +73,10 @@ const sinkOf = ({ sinks }: Config, name: string): SinkConfig => {
   if (found === undefined) throw new WaggleError('NOT_FOUND', `there is no sink ${name}${suggestion(name, names)}`);
   if (found.type === 'kafka')
     throw new WaggleError('CONFIG_INVALID', `the sink ${name} is a publisher itself`, { hint: 'Name a sink of another type.' });
+  if (!TYPES.includes(found.type))
+    throw new WaggleError('CONFIG_INVALID', `a sink of the type ${found.type} cannot be fed from Kafka`, {
+      hint: `Its checkpoint does not stand in the target, where every member finds it. These can: ${TYPES.join(', ')}.`,
+    });
   if (found.transform !== null || Object.keys(found.tables).length > 0 || Object.keys(found.filter).length > 0)
     throw new WaggleError('CONFIG_INVALID', `the sink ${name} has \`tables\` or \`transform\`, which the publisher must do`, {
       hint: 'Shape the tables in the sink of type kafka; records then come in that form.',

@@ -10,7 +10,7 @@ import { Random } from '../helpers/random.ts';
 import { until } from '../helpers/until.ts';
 import { WaggleProcess } from '../helpers/waggle-process.ts';
 
-const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 4);
+const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 3);
 const SEED = Number(process.env['WAGGLE_KILL_SEED'] ?? Math.floor(Math.random() * 1_000_000));
 const absent = !serversRequired() && !(kafkaPossible() && (await postgresBinaries()) !== null);
 

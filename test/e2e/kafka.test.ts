@@ -12,7 +12,7 @@ import { difference, readSqliteRows } from '../helpers/row-sets.ts';
 import { logHead, sinkStatus } from '../helpers/settled.ts';
 import { until } from '../helpers/until.ts';
 
-const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 8);
+const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 5);
 const BROKER_KILLS = Number(process.env['WAGGLE_BROKER_KILLS'] ?? Math.ceil(KILLS / 10));
 const SEED = Number(process.env['WAGGLE_KILL_SEED'] ?? Math.floor(Math.random() * 1_000_000));
 const DEADLINE_MS = 180_000;

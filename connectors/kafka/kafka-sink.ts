@@ -5,8 +5,8 @@
  * order by key, and no part of a batch. The checkpoint stands in Kafka beside the records, in the same transaction. The transactional id holds the publisher's
  * own id: a daemon on a copy of the state directory takes over, and the older one stops with SINK_FENCED.
  *
- * Order of `open`: connect, fence, write a token, read the checkpoints up to this token. Fencing comes first because only behind it the last transaction of the one before has surely ended: a
- * commit resolves before what it wrote can be read. After any error of a commit nobody knows how it ended: the next `open` finds out.
+ * Order of `open`: connect, write a token in a transaction, read the checkpoints up to this token. The first transaction of a producer fences, and only behind that the last transaction of the one
+ * before has surely ended: a commit resolves before what it wrote can be read. After any error of a commit nobody knows how it ended: the next `open` finds out.
  */
 import { randomUUID } from 'node:crypto';
 import kafkajs, { type Admin, type CompressionTypes, type Kafka, type Producer, type Transaction } from 'kafkajs';
@@ -78,8 +78,6 @@ export class KafkaSink implements Sink {
     try {
       kafka.logger().setLogLevel(kafkajs.logLevel.DEBUG);
       await Promise.all([producer.connect(), admin.connect()]);
-      const fence = await producer.transaction();
-      await fence.abort();
       const live = await this.#prepare({ context, admin, producer, file }, { kafka, prefix });
       this.#live = live;
       this.#armHeart(live);

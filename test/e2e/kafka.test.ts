@@ -33,7 +33,7 @@ const expectAll = async (scene: DaemonScene, broker: string): Promise<ReturnType
 
 it.skipIf(absent)(
   `publishes each change once over ${KILLS} kills of the daemon and ${BROKER_KILLS} of the broker (seed ${SEED})`,
-  { timeout: 120_000 + (KILLS + BROKER_KILLS) * 5000 },
+  { timeout: 180_000 + (KILLS + BROKER_KILLS) * 30_000 },
   async () => {
     const random = new Random(SEED);
     await using kafka = await startKafka();
@@ -43,7 +43,7 @@ it.skipIf(absent)(
     // Some rows are there before.
     await HiveApplication.run({ dir: scene.app, ops: 60, seed: SEED });
     let daemon = await scene.startReady();
-    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 150, ddlAt: 100 });
+    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 60, ddlAt: 100 });
     const victims = Array.from({ length: KILLS + BROKER_KILLS }, (_, index) => (index < BROKER_KILLS ? 'broker' : 'daemon'));
     while (victims.length > 0) {
       const [victim] = victims.splice(random.int(victims.length), 1);

@@ -154,7 +154,7 @@ describe('a good configuration', () => {
       'hive: a.db\nsinks:\n  one: { type: kafka, brokers: "k1:9092, k2:9092", tls: { ca: ca.pem }, sasl: { mechanism: plain, username: u, password: secret } }\n  two: { type: kafka, brokers: [k1:9092], prefix: app, tls: true }',
     ).sinks;
     expect(one).toMatchObject({ target: 'k1:9092,k2:9092', options: { tls: { ca: '/ca.pem' } } });
-    expect(two).toMatchObject({ target: 'k1:9092 app', options: { tls: true }, tablesIn: 'kafka k1:9092 app app' });
+    expect(two).toMatchObject({ target: 'k1:9092 app', options: { tls: true }, tablesIn: 'kafka k1:9092 app' });
   });
 
   it('is frozen through and through', () => {

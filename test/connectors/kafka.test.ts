@@ -206,7 +206,9 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
     await using s = scene();
     await s.sink.open(s.context);
     await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));
-    await expect(s.sink.apply(brokenBatch([inTransaction([upsert(accounts, [2, 'x'], 'c')], 2, 2)], checkpointAt(2)))).rejects.toThrow(/broke off/);
+    // Large enough to be on its way already.
+    const large = Array.from({ length: 6000 }, () => upsert(accounts, [2, 'x'.repeat(400)], 'u'));
+    await expect(s.sink.apply(brokenBatch([inTransaction(large, 2, 2)], checkpointAt(6001)))).rejects.toThrow(/broke off/);
     expect(await s.sink.open(s.context)).toEqual(checkpointAt(1));
     await s.sink.apply(batchOf([inTransaction([upsert(accounts, [2, 'b'], 'c')], 2, 2)], checkpointAt(2)));
     expect((await s.read('accounts')).map((record) => parseChange(record)?.after)).toEqual([
@@ -307,10 +309,13 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
     await s.sink.apply(batchOf([inTransaction([upsert(accounts, [2, 'b'], 'c')], 2, 2)], checkpointAt(2)));
     let opened = false;
     const opening = s.sink.open(s.context).finally(() => (opened = true));
-    await until('the reader to wait in its group', async () => {
+    await until('the reader to be in its group', async () => {
       const { groups } = await probe.admin.listGroups();
-      return groups.some(({ groupId }) => groupId.startsWith(`${s.prefix}.waggle-checkpoint`));
+      const found = groups.find(({ groupId }) => groupId.startsWith(`${s.prefix}.waggle-checkpoint`));
+      return found !== undefined && (await probe.admin.describeGroups([found.groupId])).groups[0]?.state === 'Stable';
     });
+    // Somebody who begins later has come to the end of what can be read: by then it would have, too.
+    await s.read('schema');
     expect(opened).toBe(false);
     await open.abort();
     expect(await opening).toEqual(checkpointAt(2));

@@ -16,14 +16,10 @@ import { sleepMs } from './sleep.ts';
 
 /**
  * SQLite's busy handler sleeps 1 ms, then 2: a barrier below 3 ms costs the application 3 ms. For a WAL that has grown
- * to twice its allowed size it may be twice as long, and so on. From SHARE_UP_TO times on its length is not weighed any more (whoever
- * writes faster than disk and capture can take it has to be held now for a tenth of a second, or later for a second), but work is brought down
- * beside the writer as long as each pass leaves less of it than PROGRESS of what the pass before left: as in a live migration, first copy, then stop.
+ * to twice its allowed size it may be twice as long, and so on. From SHARE_UP_TO times on its length is not weighed any more: whoever
+ * writes faster than disk and capture can take it has to be held now for a tenth of a second, or later for a second.
  */
 const BUDGET_MS = 2.8;
-const PROGRESS = 0.7;
-/** Fewer frames are not worth the sync of a pass of their own. */
-const WORTH_A_PASS = 250;
 /** The application may lose one part in so many to barriers, while the WAL is below so many times its allowed size. */
 const SHARE = 30;
 const SHARE_UP_TO = 4;
@@ -81,9 +77,6 @@ export class BarrierHandOver {
   #frameMs = 0.003;
   /** What a sync of the file took last, when there was nothing left to write: another one is done behind the barrier. */
   #syncMs = 0;
-  /** What the last pass beside the writer began with, since the last barrier. */
-  #backlogBefore = Infinity;
-  #lagBefore = Infinity;
 
   constructor(hive: Opened, options: BarrierHandOverOptions) {
     this.#hive = hive;
@@ -113,22 +106,16 @@ export class BarrierHandOver {
       if (backlog > this.#stepFrames) this.#backfill();
       return false;
     }
-    const affordable = (BUDGET_MS * fullness - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs;
+    const affordable =
+      fullness < SHARE_UP_TO
+        ? (BUDGET_MS * fullness - Math.max(this.#fixedMs, this.#syncMs)) / this.#frameMs
+        : (FORCED * this.#options.maxWalBytes()) / this.#options.frameBytes;
     if (backlog + lag > affordable) {
-      const isForced = fullness >= SHARE_UP_TO && backlog + lag <= (FORCED * this.#options.maxWalBytes()) / this.#options.frameBytes;
-      if (backlog > Math.max(affordable / 2, WORTH_A_PASS) && (!isForced || backlog < PROGRESS * this.#backlogBefore)) {
-        this.#backlogBefore = backlog;
-        return this.#backfill();
-      }
+      if (backlog > affordable / 2) return this.#backfill();
       // A capture that lags a little catches up more cheaply than the spool is written.
-      if (fullness >= SPOOL_FROM && (!isForced || lag < PROGRESS * this.#lagBefore)) {
-        this.#lagBefore = lag;
-        return spooler.spoolTo(header.mxFrame, now);
-      }
-      if (!isForced) return false;
+      return fullness >= SPOOL_FROM && spooler.spoolTo(header.mxFrame, now);
     }
     if (!this.#catch(header.mxFrame)) return false;
-    this.#backlogBefore = this.#lagBefore = Infinity;
     if (this.#withBarrier() && this.#awaitReset()) {
       this.handOvers++;
       this.#backoffMs = BACKOFF_MS;

@@ -6,8 +6,8 @@
  *             40 the pieces | crc32 of the pieces, then of the header u32 | end mark 'DONE'
  *     piece   0 page u32   4 length u32   8 bytes: the whole image if they are as long as a page, else a delta (page-delta.ts)
  *
- * A page's image is the one that the page file has, or the last whole one here, with all later deltas over it, in order. Random updates write a
- * fortieth of whole images in this way; the log's cost was a third of all of capture's before.
+ * A page's image is the one that the page file has, or the last whole one here, with all later deltas over it, in order. A run of random updates
+ * writes 2.4 times less than with images (232 MB instead of 555; a third of its pages still go whole, because SQLite moved their cells about).
  *
  * A batch that is cut off or fails its checksum is the end of the segment, not an error: it was never in the log.
  */

@@ -17,26 +17,24 @@ it("lets the application's own wal_checkpoint(TRUNCATE) succeed under load, and 
   await using other = await SteeredWriter.open(scene.hive);
   const daemon = await scene.startReady();
   const took: number[] = [];
-  let collisions = 0;
   const end = performance.now() + 6000;
   const load = writer.load({ rows: 20, bytes: 200, pauseMs: 1, forMs: 6000 });
   const isOver = (): boolean => performance.now() > end;
   while (!isOver()) {
     const { busy, tookMs } = await other.do({ do: 'checkpoint', mode: 'TRUNCATE' });
-    // Another checkpoint under way, the writer's own or ours, is the one thing that SQLite does not wait for, whatever the timeout: the next try comes through.
-    expect(tookMs, `busy: ${busy}`).toBeLessThan(2000);
+    // Refused at once: another checkpoint was under way. After five seconds: a pin stood in the way.
+    expect(busy, `refused after ${tookMs} ms`).toBe(0);
     took.push(tookMs);
-    collisions += busy;
     await until('the writer to write some hundred kilobytes', () => isOver() || walBytes(scene.hive) > 300_000);
   }
   const { longestMs, transactions } = await load;
   console.log(
-    `${took.length} × wal_checkpoint(TRUNCATE) beside ${transactions} transactions, ${collisions} met another checkpoint: longest checkpoint ${Math.max(...took).toFixed(1)} ms, longest wait of the writer ${longestMs.toFixed(1)} ms`,
+    `${took.length} × wal_checkpoint(TRUNCATE) beside ${transactions} transactions: longest checkpoint ${Math.max(...took).toFixed(1)} ms, longest wait of the writer ${longestMs.toFixed(1)} ms`,
   );
   expect(took.length).toBeGreaterThan(3);
-  expect(collisions / took.length).toBeLessThan(0.05);
   // Without care for it, both would be 5000 ms. On a quiet machine both stay below 50 ms.
   expect(longestMs).toBeLessThan(2000);
+  expect(Math.max(...took)).toBeLessThan(2000);
   await scene.settled();
   await daemon.stop();
   expect(scene.compareCopy(scene.path('copy.sqlite'))).toMatchObject(EQUAL);

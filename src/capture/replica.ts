@@ -17,6 +17,7 @@ import { PageMap, schemaTree } from '../mirror/page-map.ts';
 import { cellCount, PageCorruption } from '../sqlite/btree-page.ts';
 import { type DatabaseHeader, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import { keyComparison } from '../sqlite/key-order.ts';
+import { emptyDifference, findDifference, type PageDifference } from '../sqlite/page-difference.ts';
 import { checkRecord, RecordError } from '../sqlite/record.ts';
 import { WaggleError } from '../support/errors.ts';
 
@@ -210,10 +211,12 @@ class SetOnMirror implements PageImages {
   oldSizePages = 0;
   newSizePages = 0;
   readonly #mirror: Mirror;
+  readonly #scratch: PageDifference;
   #set: PageSet | null = null;
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
+    this.#scratch = emptyDifference(mirror.pageSize);
   }
 
   begin(set: PageSet): void {
@@ -232,6 +235,13 @@ class SetOnMirror implements PageImages {
 
   isChanged(page: number): boolean {
     return this.#set!.has(page);
+  }
+
+  difference(page: number, before: Buffer, after: Buffer, sameFrom: number): PageDifference | null {
+    const set = this.#set!;
+    if (!set.has(page)) return null;
+    if (set.isResident) return this.#mirror.difference(page, before, after, sameFrom);
+    return findDifference(before, after, this.#scratch, sameFrom) ? this.#scratch : null;
   }
 }
 

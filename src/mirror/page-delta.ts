@@ -6,33 +6,27 @@
  * Ranges begin and end at multiples of 16 bytes. A delta holds bytes, not differences: it may be applied to the image before, to the one
  * after, or to any mixture of both, again and again, and gives the image after. So it mends a page whose write was torn, as a whole image does.
  */
-import { areAligned, wordsOf } from '../sqlite/page-words.ts';
+import { countDifference, forEachRun, GROUP_BYTES, type PageDifference } from '../sqlite/page-difference.ts';
 
 const HEADER_BYTES = 4;
 
-/** Writes the delta into `into` from `start` on. Gives its end there; -1: it would be longer than `limit` bytes (at most 65535). */
-export const encodePageDelta = (before: Buffer, after: Buffer, place: { into: Buffer; start: number; limit: number; pageSize: number }): number => {
-  const { into, start, limit, pageSize } = place;
-  if (!areAligned(before, after)) return -1;
-  const oldWords = wordsOf(before);
-  const newWords = wordsOf(after);
-  const toNew = (after.byteOffset - before.byteOffset) >> 2;
-  const oldBase = before.byteOffset >> 2;
-  const oldEnd = oldBase + (pageSize >> 2);
+/** Length in bytes of the delta of a page that differs there. */
+export const deltaBytes = (difference: PageDifference): number => {
+  const { groups, runs } = countDifference(difference);
+  return groups * GROUP_BYTES + runs * HEADER_BYTES;
+};
+
+/** Writes the delta into `into` from `start` on. Gives its end there. Pages of up to 32 KiB (a length must fit two bytes). */
+export const encodePageDelta = (difference: PageDifference, after: Buffer, into: Buffer, start: number): number => {
   let end = start;
-  for (let group = oldBase; group < oldEnd; group += 4) {
-    if (isSame(oldWords, newWords, group, group + toNew)) continue;
-    const first = group;
-    do group += 4;
-    while (group < oldEnd && !isSame(oldWords, newWords, group, group + toNew));
-    const offset = (first - oldBase) << 2;
-    const length = (group - first) << 2;
-    if (end + HEADER_BYTES + length - start > limit) return -1;
-    into.writeUInt16LE(offset, end);
-    into.writeUInt16LE(length, end + 2);
-    after.copy(into, end + HEADER_BYTES, offset, offset + length);
-    end += HEADER_BYTES + length;
-  }
+  forEachRun(difference, (from, to) => {
+    into.writeUInt16LE(from, end);
+    into.writeUInt16LE(to - from, end + 2);
+    end += HEADER_BYTES;
+    // A run of a group or two is faster copied here than by a native call.
+    if (to - from > 4 * GROUP_BYTES) end += after.copy(into, end, from, to);
+    else for (let at = from; at < to; at += 1) into[end++] = after[at]!;
+  });
   return end;
 };
 
@@ -48,11 +42,3 @@ export const applyPageDelta = (delta: Buffer, page: Buffer): void => {
     at += length;
   }
 };
-
-/** Four words, of which the first are at these places. */
-const isSame = (oldWords: Int32Array, newWords: Int32Array, old: number, now: number): boolean =>
-  ((oldWords[old]! ^ newWords[now]!) |
-    (oldWords[old + 1]! ^ newWords[now + 1]!) |
-    (oldWords[old + 2]! ^ newWords[now + 2]!) |
-    (oldWords[old + 3]! ^ newWords[now + 3]!)) ===
-  0;

@@ -15,7 +15,8 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { createFile, readFully, removeFile, renameFile, syncData, syncDirectory, writeFully } from '../support/file.ts';
-import { applyPageDelta, encodePageDelta } from './page-delta.ts';
+import type { PageDifference } from '../sqlite/page-difference.ts';
+import { applyPageDelta, deltaBytes, encodePageDelta } from './page-delta.ts';
 
 const MAGIC = 0x31445257;
 const END = 0x454e4f44;
@@ -36,8 +37,8 @@ export interface RedoBatch {
   readonly pages: readonly number[];
   /** Gives a page's image; valid until the next call. */
   readonly image: (page: number) => Buffer;
-  /** The page as all batches before have it; undefined where it is not at hand. */
-  readonly before: (page: number) => Buffer | undefined;
+  /** Where the image differs from what all batches before have left; null: not known. Valid until the next call. */
+  readonly difference: (page: number) => PageDifference | null;
 }
 
 /** A batch as found in a segment. */
@@ -233,11 +234,8 @@ export class RedoSegment implements Disposable {
     const { pageSize } = this;
     const image = batch.image(page);
     const pieces = this.#pieces.get(page);
-    const before = typeof pieces === 'object' && pieces.length > MAX_DELTAS ? undefined : batch.before(page);
-    if (before !== undefined) {
-      const end = encodePageDelta(before, image, { into, start, limit: pageSize >> 1, pageSize });
-      if (end !== -1) return end - start;
-    }
+    const difference = typeof pieces === 'object' && pieces.length > MAX_DELTAS ? null : batch.difference(page);
+    if (difference !== null && deltaBytes(difference) <= pageSize >> 1) return encodePageDelta(difference, image, into, start) - start;
     return image.copy(into, start, 0, pageSize);
   }
 

@@ -29,12 +29,15 @@ if (state === null) {
   if (!(opened instanceof Mirror)) throw new Error(opened.invalid);
   mirror = opened;
 }
-process.stdout.write('ready\n');
+let isReady = false;
 for (const batch of batchesOf(seed, count)) {
   if (batch.id <= (state?.batchId ?? 1)) continue;
   takeBatch(mirror, batch);
   append(batch.id, mirror.sizePages);
   await mirror.afterLogCommit();
+  // Each life takes one at least.
+  if (!isReady) process.stdout.write('ready\n');
+  isReady = true;
   if (batch.id % 2 === 0) await new Promise((resolve) => setImmediate(resolve));
 }
 process.stdout.write('done\n');

@@ -42,6 +42,24 @@ describe('mirror', () => {
     expect(mirror.page(FIRST_PAGES)).toEqual(Buffer.alloc(PAGE_SIZE));
   });
 
+  it('a page that left with the end of the database and came back is not what was compared with zeros', async () => {
+    using directory = temporaryDirectory();
+    const options = optionsFor(join(directory.path, 'mirror'));
+    const mirror = createMirror(options);
+    mirror.stage([], () => Buffer.alloc(0), FIRST_PAGES - 1);
+    mirror.commit(2);
+    const image = Buffer.alloc(PAGE_SIZE);
+    image.fill(9, 100, 120);
+    mirror.difference(FIRST_PAGES, mirror.page(FIRST_PAGES), image, PAGE_SIZE);
+    mirror.stage([FIRST_PAGES], () => image, FIRST_PAGES);
+    mirror.commit(3);
+    await mirror[Symbol.asyncDispose]();
+    const again = Mirror.open(options, 3);
+    if (!(again instanceof Mirror)) throw new Error(again.invalid);
+    expect(again.page(FIRST_PAGES)).toEqual(image);
+    await again[Symbol.asyncDispose]();
+  });
+
   it('a batch that did not reach the log is cut off, and another takes its place', async () => {
     using directory = temporaryDirectory();
     const options = optionsFor(join(directory.path, 'mirror'));

@@ -2,6 +2,7 @@
 import { Row } from '../change/row.ts';
 import type { KeyField } from '../sqlite/key-order.ts';
 import type { Column, Rowid, Table, TextEncoding, Value } from '../change/table.ts';
+import { sameBytes } from '../sqlite/same-bytes.ts';
 import { mayHoldTheSame, storedBytes } from '../sqlite/record.ts';
 
 /** The row format is the same: records can be compared as bytes. */
@@ -86,7 +87,8 @@ export const recordComparison = (table: Table, encoding: TextEncoding): ((rowid:
     const before = new Row(table, rowid, old, encoding).values('bigint');
     return new Row(table, rowid, now, encoding).values('bigint').every((value, index) => sameValue(before[index]!, value));
   };
-  return (rowid, old, now) => old.equals(now) || (mayHoldTheSame(old, now) && decoded(rowid, old, now));
+  return (rowid, old, now) =>
+    (old.length === now.length && sameBytes(old, 0, now, 0, old.length)) || (mayHoldTheSame(old, now) && decoded(rowid, old, now));
 };
 
 /** Place of a column's value in a record. */

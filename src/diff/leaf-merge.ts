@@ -10,6 +10,7 @@ import type { PageMapEdit } from '../mirror/page-map.ts';
 import { cellCount, checkLeaf, readU16, btreeOffset, TableCell, PageCorruption } from '../sqlite/btree-page.ts';
 import { isSameWithin } from '../sqlite/page-difference.ts';
 import { forEachOverflowPage, readPayload } from '../sqlite/payload.ts';
+import { sameBytes } from '../sqlite/same-bytes.ts';
 import type { PageImages } from './page-images.ts';
 import { onPage } from './tree-scan.ts';
 
@@ -162,7 +163,8 @@ export class LeafMerge {
     const oldCell = this.#oldCell;
     const newCell = this.#newCell;
     const overflows = newCell.payloadBytes > newCell.localBytes;
-    if (pairs === 'changed' && oldCell.payloadBytes === newCell.payloadBytes && sameLocal(before, oldCell, after, newCell)) {
+    const sameLength = oldCell.payloadBytes === newCell.payloadBytes;
+    if (pairs === 'changed' && sameLength && sameBytes(before, oldCell.localOffset, after, newCell.localOffset, newCell.localBytes)) {
       if (!overflows) return;
       const first = newCell.readOverflow(after);
       if (oldCell.readOverflow(before) === first && touchedChains.get(oldLeaf)?.has(first) !== true) {
@@ -174,7 +176,8 @@ export class LeafMerge {
     const newPayload = readPayload(after, newCell, usableSize, this.#readNew);
     if (oldCell.payloadBytes > oldCell.localBytes) this.#clearChain(before);
     if (overflows) this.#claimChain(after, newLeaf);
-    if (pairs === 'changed' && oldPayload.equals(newPayload)) return;
+    // The local parts tell of all rows but these.
+    if (pairs === 'changed' && sameLength && overflows && oldPayload.equals(newPayload)) return;
     try {
       visitor.updated(newCell.rowid, oldPayload, newPayload);
     } catch (error) {
@@ -228,19 +231,6 @@ const sameFrom = (before: Buffer, after: Buffer, leaf: number): number => {
   if (readU16(after, btreeOffset(leaf) + 5) >= content || content >= before.length) return before.length;
   return before.compare(after, content, before.length, content, before.length) === 0 ? content : before.length;
 };
-
-/** Two cells of the same payload length. */
-const sameLocal = (before: Buffer, oldCell: TableCell, after: Buffer, newCell: TableCell): boolean => {
-  const length = oldCell.localBytes;
-  let oldAt = oldCell.localOffset;
-  let newAt = newCell.localOffset;
-  if (length > MOST_COMPARED_HERE) return before.compare(after, newAt, newAt + length, oldAt, oldAt + length) === 0;
-  for (const end = oldAt + length; oldAt < end; oldAt += 1, newAt += 1) if (before[oldAt] !== after[newAt]) return false;
-  return true;
-};
-
-/** Up to so many bytes a loop is faster than a native call, and it ends at the first difference. */
-const MOST_COMPARED_HERE = 256;
 
 /** Both merges rest on the order of rowids: without it a row could be told as created and then as deleted. */
 const outOfOrder = (leaf: number): PageCorruption => new PageCorruption(`page ${leaf}: rowids are out of order`);

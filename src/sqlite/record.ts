@@ -8,6 +8,7 @@
  *
  * A record can hold fewer columns than its table (ADD COLUMN does not rewrite rows). Whoever asks knows the defaults.
  */
+import { sameBytes } from './same-bytes.ts';
 import { canonicalInteger, readVarint, varintEnd } from './varint.ts';
 
 export type RecordValue = null | number | bigint | string | Uint8Array;
@@ -98,7 +99,7 @@ export const mayHoldTheSame = (a: Buffer, b: Buffer): boolean => {
     headerB = varintEnd;
     const lengthA = serialTypeLength(typeA);
     const lengthB = serialTypeLength(typeB);
-    if (typeA === typeB ? a.compare(b, bodyB, bodyB + lengthB, bodyA, bodyA + lengthA) !== 0 : !mayBeTheSameNumber(typeA, typeB)) return false;
+    if (typeA === typeB ? !sameBytes(a, bodyA, b, bodyB, lengthA) : !mayBeTheSameNumber(typeA, typeB)) return false;
     bodyA += lengthA;
     bodyB += lengthB;
   }

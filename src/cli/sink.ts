@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { toSinkError } from '../../connectors/kafka/errors.ts';
+import { keyPartitioner } from '../../connectors/kafka/key-partitioner.ts';
 import { brokerList, type KafkaOptions } from '../../connectors/kafka/options.ts';
 import { prefixOf } from '../../connectors/kafka/topic-names.ts';
 import { CONNECTORS } from '../../connectors/registry.ts';
@@ -44,10 +45,13 @@ const run = async (name: string, options: SinkOptions): Promise<void> => {
   const createSink = await CONNECTORS[sink.type]!.load();
   const label = `kafka ${brokerList(kafka).join(',')}`;
   logger.info({ type: sink.type, target: sink.target, from: from.target }, 'feeding the sink from Kafka');
+  const prefix = kafka.prefix ?? prefixOf(config.name);
   const member = new KafkaMember({
     kafka: makeClient(kafka, { logger, onLogged: () => {} }),
-    prefix: kafka.prefix ?? prefixOf(config.name),
+    prefix,
     topic: kafka.topic ?? null,
+    partition: kafka.partition,
+    partitionOf: keyPartitioner({ prefix, schemas: kafka.schemas }),
     name,
     createSink: () => createSink(sink.options),
     context: { hive: config.name, logger, signal, stateDir: join(config.state, 'members', name, String(process.pid)) },

@@ -5,19 +5,29 @@
  */
 import { mkdirSync } from 'node:fs';
 import type { KafkaMessage } from 'kafkajs';
+import type { RowChange } from '../../change/change.ts';
 import { parseChange } from '../../change/parse-change.ts';
+import type { Value } from '../../change/table.ts';
 import { coalesce } from '../../pipeline/coalesce.ts';
-import type { Sink, SinkChange, SinkContext } from '../../pipeline/sink.ts';
+import type { Sink, SinkChange, SinkContext, SinkRowChange, SinkTable, SinkTruncateChange } from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
 import { sinkChangeOf } from './sink-changes.ts';
 import type { TableForms } from './table-forms.ts';
+
+/** The partition in which the publisher writes the changes of this row; null: its key alone does not tell. */
+export type PartitionOf = (change: SinkRowChange, partitions: number) => number | null;
+
+/** Keys that are read at a time where a table is emptied. */
+const PAGE_KEYS = 5000;
 
 export interface LaneOptions {
   readonly sink: Sink;
   readonly context: SinkContext;
   readonly topic: string;
+  readonly partition: number;
   /** Of the topic. */
   readonly partitions: number;
+  readonly partitionOf: PartitionOf;
   /** Names the topic in checkpoints: another cluster's offsets are others. */
   readonly logId: string;
   readonly forms: TableForms;
@@ -51,18 +61,25 @@ export class Lane implements AsyncDisposable {
     return this.#next;
   }
 
-  /** Those that the target does not have yet, in one batch. */
+  /** Those that the target does not have yet, in one batch unless a table was emptied between them. */
   async apply(messages: readonly KafkaMessage[], lastOffset: bigint): Promise<void> {
-    const { sink, logId } = this.#options;
-    const changes: SinkChange[] = [];
+    let changes: SinkChange[] = [];
     for (const message of messages) {
-      if (BigInt(message.offset) < this.#next) continue;
+      const offset = BigInt(message.offset);
+      if (offset < this.#next) continue;
       const change = await this.#changeOf(message);
-      if (change !== null) changes.push(change);
+      if (change?.op === 't' && this.#options.partitions > 1) {
+        await this.#write(changes, offset);
+        changes = [];
+        await this.#empty(change, offset);
+      } else if (change !== null) changes.push(change);
     }
-    const next = lastOffset + 1n;
-    if (next <= this.#next) return;
-    const part = sink.wants === 'states' ? coalesce(changes) : changes;
+    if (lastOffset + 1n > this.#next) await this.#write(changes, lastOffset + 1n);
+  }
+
+  async #write(changes: readonly SinkChange[], next: bigint): Promise<void> {
+    const { sink, logId } = this.#options;
+    const part = sink.wants === 'states' ? coalesce(changes) : [...changes];
     const parts = (async function* () {
       if (part.length > 0) yield part;
     })();
@@ -70,24 +87,65 @@ export class Lane implements AsyncDisposable {
     this.#next = next;
   }
 
+  /**
+   * A `t` in one of several partitions speaks of the keys that belong there, and the target knows which of them it has. Not in one transaction where they are
+   * many: the checkpoint stays in front of the `t` until all are gone.
+   */
+  async #empty(change: SinkTruncateChange, offset: bigint): Promise<void> {
+    const { sink, partition, partitions, partitionOf } = this.#options;
+    if (change.mark !== undefined || sink.audit === undefined) throw this.#cannotEmpty(change.table);
+    const { seq, transaction, collectionOrder, table } = change.source as RowChange;
+    const source: RowChange = { op: 'd', seq, transaction, collectionOrder, table, before: null, after: null };
+    for (let after: readonly Value[] | null = null; ;) {
+      const keys: readonly (readonly Value[])[] = await known(sink.audit.keys(change.table, after, PAGE_KEYS));
+      const gone = keys
+        .map((key): SinkRowChange => ({ op: 'd', table: change.table, key, before: null, after: null, source }))
+        .filter((removal) => {
+          const place = partitionOf(removal, partitions);
+          if (place === null) throw this.#cannotEmpty(change.table);
+          return place === partition;
+        });
+      const last = keys.length < PAGE_KEYS;
+      await this.#write(gone, last ? offset + 1n : offset);
+      if (last) return;
+      after = keys.at(-1)!;
+    }
+  }
+
+  #cannotEmpty({ name }: SinkTable): WaggleError {
+    const { topic, partitions } = this.#options;
+    return new WaggleError(
+      'SINK_TABLE_MISFIT',
+      `topic ${topic}: the table ${name} was emptied, and which of its rows belong to one of ${partitions} partitions cannot be told`,
+      {
+        hint: 'Publish into topics of one partition.',
+      },
+    );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#options.sink.close().catch(() => {});
   }
 
   async #changeOf(message: KafkaMessage): Promise<SinkChange | null> {
-    const { sink, forms, topic, partitions } = this.#options;
+    const { sink, forms, context } = this.#options;
     const event = parseChange(message);
     const version = message.headers?.['schema'];
     if (event === null || event.op === 's' || version === undefined) return null;
-    if (event.op === 't' && partitions > 1)
-      throw new WaggleError(
-        'SINK_TABLE_MISFIT',
-        `topic ${topic}: the table ${event.source.table} was emptied, which no member can do alone for ${partitions} partitions`,
+    const table = await forms.form(String(version));
+    if (event.op === 't' && forms.isShared(table.name)) {
+      context.logger.warn(
         {
-          hint: 'Publish into topics of one partition, or tell deleted rows one by one (`capture: { delete_all: rows }`).',
+          code: 'SINK_TABLE_MISFIT',
+          table: table.name,
+          hive: event.source.name,
+          hint: 'Delete them in the target by hand; rows that the hive has are told again by `waggle resync` of the publisher.',
         },
+        "a table was emptied in one of several hives, whose rows cannot be told from the others': they stay",
       );
-    return sinkChangeOf(event, await forms.form(String(version)), { integers: sink.integers ?? 'number', states: sink.wants === 'states' });
+      return null;
+    }
+    return sinkChangeOf(event, table, { integers: sink.integers ?? 'number', states: sink.wants === 'states' });
   }
 }
 

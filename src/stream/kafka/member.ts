@@ -11,7 +11,7 @@ import type { Sink, SinkContext } from '../../pipeline/sink.ts';
 import { backoffDelayMs } from '../../support/backoff.ts';
 import { type Clock, systemClock } from '../../support/clock.ts';
 import { WaggleError } from '../../support/errors.ts';
-import { Lane } from './lane.ts';
+import { Lane, type PartitionOf } from './lane.ts';
 import { TableForms } from './table-forms.ts';
 
 export interface MemberOptions {
@@ -20,6 +20,9 @@ export interface MemberOptions {
   readonly prefix: string;
   /** The one topic of all tables; null: one for each. */
   readonly topic: string | null;
+  /** What stays together in a partition. */
+  readonly partition: 'key' | 'transaction';
+  readonly partitionOf: PartitionOf;
   /** The sink's name. */
   readonly name: string;
   readonly createSink: () => Sink;
@@ -178,14 +181,16 @@ export class KafkaMember {
   }
 
   async #openLane(topic: string, partition: number, forms: TableForms): Promise<Lane> {
-    const { createSink, context, name } = this.#options;
+    const { createSink, context, name, partitionOf } = this.#options;
     for (;;) {
       try {
         return await Lane.open({
           sink: createSink(),
           context: { ...context, name: `${name}#${topic}#${partition}`, stateDir: `${context.stateDir}/${topic}#${partition}` },
           topic,
+          partition,
           partitions: this.#topics.get(topic) ?? 1,
+          partitionOf,
           logId: `${this.#clusterId} ${topic}`,
           forms,
         });
@@ -224,11 +229,17 @@ export class KafkaMember {
 
   /** With how many partitions they have. */
   async #findTopics(admin: Admin): Promise<Map<string, number>> {
-    const { prefix, topic } = this.#options;
+    const { prefix, topic, partition } = this.#options;
     const own = new Set(OWN_TOPICS.map((name) => `${prefix}.${name}`));
     const names = (await admin.listTopics()).filter((name) => (topic === null ? name.startsWith(`${prefix}.`) && !own.has(name) : name === topic));
     if (names.length === 0) return new Map();
     const { topics } = await admin.fetchTopicMetadata({ topics: names });
-    return new Map(topics.map(({ name, partitions }) => [name, partitions.length]));
+    const found = new Map(topics.map(({ name, partitions }) => [name, partitions.length]));
+    for (const [name, partitions] of found)
+      if (partition === 'transaction' && partitions > 1)
+        throw new WaggleError('SINK_TABLE_MISFIT', `topic ${name}: the changes of a row stand in any of its ${partitions} partitions, in no order`, {
+          hint: 'A sink fed from Kafka needs `partition: key`, or a topic of one partition.',
+        });
+    return found;
   }
 }

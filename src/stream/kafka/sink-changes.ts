@@ -9,7 +9,7 @@ import type { RowEvent, TruncateEvent } from '../../change/envelope-object.ts';
 import { ROWID_COLUMN } from '../../change/key.ts';
 import type { ParsedChange } from '../../change/parse-change.ts';
 import type { Table, Value } from '../../change/table.ts';
-import type { SinkChange, SinkColumn, SinkTable } from '../../pipeline/sink.ts';
+import type { SinkChange, SinkColumn, SinkTable, SinkTruncateChange } from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
 
 type Integers = 'number' | 'bigint';
@@ -21,7 +21,7 @@ export const sinkChangeOf = (
   { integers, states }: { integers: Integers; states: boolean },
 ): SinkChange | null => {
   if (event.op === 's') return null;
-  if (event.op === 't') return { op: 't', table, source: { ...placeOf(event), op: 't', table: hiveTable(table) } };
+  if (event.op === 't') return { op: 't', table, source: { ...placeOf(event), op: 't', table: hiveTable(table) }, ...markOf(event, table, integers) };
   const key = table.key.map((index) => keyValue(table.columns[index]!, event.key, integers));
   const values = (row: RowEvent['after']): Value[] | null =>
     row === null
@@ -31,6 +31,13 @@ export const sinkChangeOf = (
         );
   const source: RowChange = { ...placeOf(event), op: event.op, table: hiveTable(table), before: null, after: null };
   return { op: event.op, table, key, before: states ? null : values(event.before), after: values(event.after), source };
+};
+
+/** Where deletes are soft: what the rows get that stay. */
+const markOf = ({ after }: TruncateEvent, { columns, deletedAt }: SinkTable, integers: Integers): Pick<SinkTruncateChange, 'mark'> => {
+  if (after === null || deletedAt === undefined) return {};
+  const column = columns[deletedAt]!;
+  return { mark: { column: deletedAt, value: valueOf(column, after[column.name], integers) } };
 };
 
 const keyValue = (column: SinkColumn, key: RowEvent['key'], integers: Integers): Value =>

@@ -34,6 +34,8 @@ export class TableForms implements AsyncDisposable {
   readonly #consumer: Consumer;
   readonly #topic: string;
   readonly #forms = new Map<string, SinkTable>();
+  /** Hives that tell of a table, by its name. */
+  readonly #hives = new Map<string, Set<string>>();
   readonly #waiting = new Map<string, PromiseWithResolvers<SinkTable>>();
   /** Called for each form that is read. */
   readonly #onForm: (table: SinkTable) => void;
@@ -70,20 +72,36 @@ export class TableForms implements AsyncDisposable {
     }
   }
 
+  /** Whether several hives have a table of this name in the topics, as far as it was read. */
+  isShared(name: string): boolean {
+    return (this.#hives.get(name)?.size ?? 0) > 1;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#consumer.disconnect();
   }
 
-  #take({ headers = {} }: KafkaMessage): void {
+  #take({ headers = {}, key }: KafkaMessage): void {
     const version = headers['schema'] === undefined ? null : String(headers['schema']);
     const table = headers['table'] === undefined ? null : parseForm(String(headers['table']));
-    if (version === null || table === null || this.#forms.has(version)) return;
+    if (version === null || table === null) return;
+    const hives = this.#hives.get(table.name) ?? new Set();
+    this.#hives.set(table.name, hives.add(hiveOf(key)));
+    if (this.#forms.has(version)) return;
     this.#forms.set(version, table);
     this.#waiting.get(version)?.resolve(table);
     this.#waiting.delete(version);
     this.#onForm(table);
   }
 }
+
+const hiveOf = (key: Buffer | null): string => {
+  try {
+    return String((JSON.parse(String(key)) as { hive?: unknown } | null)?.hive);
+  } catch {
+    return '';
+  }
+};
 
 /** The SinkTable that `tableText` of the publisher wrote; null: something else. */
 export const parseForm = (text: string): SinkTable | null => {

@@ -6,6 +6,7 @@
  *     <prefix>.schema                tables as they were and are
  *     <prefix>.heartbeat             that the publisher lives
  *     <prefix>.waggle-checkpoint     the publisher's own
+ *     <prefix>.waggle-dead-letters   what targets of `waggle sink --from kafka` refused
  *
  * In a table's name every other character becomes `_`; a name that is too long is cut, with a hash of the whole behind it.
  */
@@ -27,6 +28,7 @@ export class TopicNames {
   readonly schema: string;
   readonly heartbeat: string;
   readonly checkpoint: string;
+  readonly deadLetters: string;
   readonly #prefix: string;
   readonly #single: string | null;
   /** Which table has a topic. */
@@ -40,12 +42,13 @@ export class TopicNames {
     this.schema = `${prefix}.schema`;
     this.heartbeat = `${prefix}.heartbeat`;
     this.checkpoint = `${prefix}.waggle-checkpoint`;
+    this.deadLetters = `${prefix}.waggle-dead-letters`;
   }
 
   /** Where the rows of the table go. Throws SINK_TABLE_MISFIT where another table, or waggle itself, has this topic. */
   ofTable(table: string): string {
     const name = this.#single ?? this.#tableTopic(table);
-    const own = [this.transaction, this.schema, this.heartbeat, this.checkpoint].includes(name);
+    const own = [this.transaction, this.schema, this.heartbeat, this.checkpoint, this.deadLetters].includes(name);
     const owner = own ? 'waggle itself' : this.#owners.get(name);
     if (this.#single !== null && !own) return name;
     if (owner !== undefined && owner !== table)

@@ -52,6 +52,7 @@ const run = async (name: string, options: SinkOptions): Promise<void> => {
     topic: kafka.topic ?? null,
     partition: kafka.partition,
     partitionOf: keyPartitioner({ prefix, schemas: kafka.schemas }),
+    keepRefused: sink.deadLetters !== null,
     name,
     createSink: () => createSink(sink.options),
     context: { hive: config.name, logger, signal, stateDir: join(config.state, 'members', name, String(process.pid)) },

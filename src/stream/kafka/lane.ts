@@ -5,12 +5,23 @@
  */
 import { mkdirSync } from 'node:fs';
 import type { KafkaMessage } from 'kafkajs';
-import type { RowChange } from '../../change/change.ts';
+import type { Checkpoint, RowChange } from '../../change/change.ts';
 import { parseChange } from '../../change/parse-change.ts';
 import type { Value } from '../../change/table.ts';
 import { coalesce } from '../../pipeline/coalesce.ts';
-import type { Sink, SinkChange, SinkContext, SinkRowChange, SinkTable, SinkTruncateChange } from '../../pipeline/sink.ts';
+import { findRefused, isRefusal } from '../../pipeline/isolation.ts';
+import {
+  type Batch,
+  RowRefusedError,
+  type Sink,
+  type SinkChange,
+  type SinkContext,
+  type SinkRowChange,
+  type SinkTable,
+  type SinkTruncateChange,
+} from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
+import type { DeadLetterTopic } from './dead-letter-topic.ts';
 import { sinkChangeOf } from './sink-changes.ts';
 import type { TableForms } from './table-forms.ts';
 
@@ -31,11 +42,16 @@ export interface LaneOptions {
   /** Names the topic in checkpoints: another cluster's offsets are others. */
   readonly logId: string;
   readonly forms: TableForms;
+  /** Where records go that the target refuses; null: the first of them is thrown. */
+  readonly letters: DeadLetterTopic | null;
 }
 
 export class Lane implements AsyncDisposable {
   readonly #options: LaneOptions;
   #next = 0n;
+  /** Of the batch that is being applied. */
+  #letters: DeadLetterTopic | null = null;
+  #messages = new Map<SinkChange, KafkaMessage>();
 
   private constructor(options: LaneOptions) {
     this.#options = options;
@@ -61,13 +77,19 @@ export class Lane implements AsyncDisposable {
     return this.#next;
   }
 
-  /** Those that the target does not have yet, in one batch unless a table was emptied between them. */
-  async apply(messages: readonly KafkaMessage[], lastOffset: bigint): Promise<void> {
+  /**
+   * Those that the target does not have yet, in one batch unless a table was emptied between them. `sift`: what the target refuses becomes a dead letter, and
+   * the others are applied; else it is thrown, because it may pass once another partition is further on (a value that another row is about to give up).
+   */
+  async apply(messages: readonly KafkaMessage[], { lastOffset, sift }: { readonly lastOffset: bigint; readonly sift: boolean }): Promise<void> {
+    this.#letters = sift ? this.#options.letters : null;
+    this.#messages = new Map();
     let changes: SinkChange[] = [];
     for (const message of messages) {
       const offset = BigInt(message.offset);
       if (offset < this.#next) continue;
-      const change = await this.#changeOf(message);
+      const change = await this.#readOf(message);
+      if (change !== null) this.#messages.set(change, message);
       if (change?.op === 't' && this.#options.partitions > 1) {
         await this.#write(changes, offset);
         changes = [];
@@ -79,12 +101,53 @@ export class Lane implements AsyncDisposable {
 
   async #write(changes: readonly SinkChange[], next: bigint): Promise<void> {
     const { sink, logId } = this.#options;
-    const part = sink.wants === 'states' ? coalesce(changes) : [...changes];
-    const parts = (async function* () {
-      if (part.length > 0) yield part;
-    })();
-    await known(sink.apply({ parts, checkpoint: { logId, term: '', seq: Number(next), txid: '', fill: null } }));
+    const checkpoint: Checkpoint = { logId, term: '', seq: Number(next), txid: '', fill: null };
+    let part = sink.wants === 'states' ? coalesce(changes) : [...changes];
+    let passing = 0;
+    for (;;) {
+      const refusal = await this.#try(() => sink.apply(batchOf(part, checkpoint)));
+      if (refusal === null) break;
+      const refused =
+        refusal instanceof RowRefusedError ? { change: refusal.change, error: refusal, passing } : await this.#find(part, checkpoint, passing);
+      const message = refused === null ? undefined : this.#messages.get(refused.change);
+      if (refused === null || message === undefined) throw refusal;
+      await this.#keep(message, refused.error);
+      passing = refused.passing;
+      part = part.filter((change) => change !== refused.change);
+    }
     this.#next = next;
+  }
+
+  /** A refusal that is to be sifted out is given back, with the sink open again; everything else is thrown. */
+  async #try(work: () => Promise<void>): Promise<WaggleError | null> {
+    const { sink, context } = this.#options;
+    try {
+      await known(work());
+      return null;
+    } catch (error) {
+      if (this.#letters === null || !isRefusal(error) || !(error instanceof RowRefusedError || sink.rehearse !== undefined)) throw error;
+      await sink.close();
+      await known(sink.open(context));
+      return error;
+    }
+  }
+
+  #find(part: SinkChange[], checkpoint: Checkpoint, passing: number): ReturnType<typeof findRefused> {
+    const { sink } = this.#options;
+    return findRefused({
+      parts: () => [part],
+      passing,
+      rehearse: ([some = []]) => this.#try(() => sink.rehearse!(batchOf(some, checkpoint))),
+    });
+  }
+
+  async #keep(message: KafkaMessage, error: WaggleError): Promise<void> {
+    const { topic, partition, context } = this.#options;
+    await this.#letters!.keep({ topic, partition, message, error });
+    context.logger.warn(
+      { code: error.code, topic, partition, offset: message.offset, reason: error.message },
+      'a record was refused and is kept as a dead letter',
+    );
   }
 
   /**
@@ -127,6 +190,17 @@ export class Lane implements AsyncDisposable {
     await this.#options.sink.close().catch(() => {});
   }
 
+  /** Null: nothing to apply. */
+  async #readOf(message: KafkaMessage): Promise<SinkChange | null> {
+    try {
+      return await this.#changeOf(message);
+    } catch (error) {
+      if (this.#letters === null || !(error instanceof WaggleError) || error.code !== 'EVENT_INVALID') throw error;
+      await this.#keep(message, error);
+      return null;
+    }
+  }
+
   async #changeOf(message: KafkaMessage): Promise<SinkChange | null> {
     const { sink, forms, context } = this.#options;
     const event = parseChange(message);
@@ -148,6 +222,13 @@ export class Lane implements AsyncDisposable {
     return sinkChangeOf(event, table, { integers: sink.integers ?? 'number', states: sink.wants === 'states' });
   }
 }
+
+const batchOf = (part: SinkChange[], checkpoint: Checkpoint): Batch => ({
+  parts: (async function* () {
+    if (part.length > 0) yield part;
+  })(),
+  checkpoint,
+});
 
 /** What the connector did not classify may pass. */
 const known = async <T>(work: Promise<T>): Promise<T> => {

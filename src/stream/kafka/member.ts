@@ -11,6 +11,7 @@ import type { Sink, SinkContext } from '../../pipeline/sink.ts';
 import { backoffDelayMs } from '../../support/backoff.ts';
 import { type Clock, systemClock } from '../../support/clock.ts';
 import { WaggleError } from '../../support/errors.ts';
+import { DeadLetterTopic } from './dead-letter-topic.ts';
 import { Lane, type PartitionOf } from './lane.ts';
 import { TableForms } from './table-forms.ts';
 
@@ -23,6 +24,8 @@ export interface MemberOptions {
   /** What stays together in a partition. */
   readonly partition: 'key' | 'transaction';
   readonly partitionOf: PartitionOf;
+  /** Whether what the target refuses becomes a dead letter; else it ends the member. */
+  readonly keepRefused: boolean;
   /** The sink's name. */
   readonly name: string;
   readonly createSink: () => Sink;
@@ -32,7 +35,7 @@ export interface MemberOptions {
   readonly clock?: Clock;
 }
 
-const OWN_TOPICS = ['transaction', 'schema', 'heartbeat', 'waggle-checkpoint'];
+const OWN_TOPICS = ['transaction', 'schema', 'heartbeat', 'waggle-checkpoint', 'waggle-dead-letters'];
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = 1000;
 const DOUBTS = 3;
@@ -46,6 +49,7 @@ export class KafkaMember {
   readonly #lanes = new Map<string, Lane>();
   #topics = new Map<string, number>();
   #clusterId = '';
+  #letters: DeadLetterTopic | null = null;
   /** The group has given out its partitions so many times. */
   #generation = 0;
   #failures = 0;
@@ -80,6 +84,8 @@ export class KafkaMember {
       group: `${group}.schema`,
       onForm: () => changed.abort(),
     });
+    const letters = this.#options.keepRefused ? new DeadLetterTopic(kafka, { topic: `${prefix}.waggle-dead-letters`, sink: name, admin }) : null;
+    this.#letters = letters;
     try {
       await admin.connect();
       this.#clusterId = (await admin.describeCluster()).clusterId;
@@ -103,7 +109,7 @@ export class KafkaMember {
         );
       }
     } finally {
-      await Promise.allSettled([forms[Symbol.asyncDispose](), admin.disconnect()]);
+      await Promise.allSettled([forms[Symbol.asyncDispose](), letters?.[Symbol.asyncDispose](), admin.disconnect()]);
     }
   }
 
@@ -162,7 +168,7 @@ export class KafkaMember {
     const beating = setInterval(() => void heartbeat().catch(() => {}), HEARTBEAT_MS);
     try {
       const last = BigInt(batch.lastOffset());
-      await lane.apply(batch.messages, last);
+      await lane.apply(batch.messages, { lastOffset: last, sift: (this.#doubts.get(place) ?? 0) >= DOUBTS - 1 });
       this.#failures = 0;
       this.#doubts.delete(place);
       resolveOffset(String(last));
@@ -193,6 +199,7 @@ export class KafkaMember {
           partitionOf,
           logId: `${this.#clusterId} ${topic}`,
           forms,
+          letters: this.#letters,
         });
       } catch (error) {
         if (!(error instanceof WaggleError)) throw error;

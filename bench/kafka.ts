@@ -1,6 +1,6 @@
 /**
  * Log → Kafka, beside a plain kafkajs producer that sends the very same records with the same acknowledgement (alternating, median); and commit in the
- * hive → record with a consumer that reads what is committed. A real broker, on the same cores.
+ * hive → record with a consumer that reads what is committed; and Kafka → Postgres. Real servers, on the same cores.
  *
  *     node bench/kafka.ts [CHANGES] [ROUNDS] [COMMITS]
  */
@@ -25,6 +25,7 @@ import { startKafka } from '../test/helpers/kafka-server.ts';
 import { isCaptured, logHead } from '../test/helpers/settled.ts';
 import { until } from '../test/helpers/until.ts';
 import { WaggleProcess } from '../test/helpers/waggle-process.ts';
+import { benchFromKafka } from './kafka-to-postgres.ts';
 import { median, spread, thousands } from './table.ts';
 
 const changes = Number(process.argv[2] ?? 60_000);
@@ -185,6 +186,7 @@ try {
     CREATE TABLE accounts (id TEXT PRIMARY KEY, "ronin.createdAt" DATETIME, handle TEXT, age INTEGER, score REAL, verified BOOLEAN, settings TEXT)`);
   await writeLog(db);
   await benchRate(server.broker, probe);
+  await benchFromKafka({ kafka: probe.kafka, broker: server.broker, prefix: 'warm', rows: changes, rounds, directory });
   await benchLatency(server.broker, probe, db);
 } finally {
   await endKeeper(state);

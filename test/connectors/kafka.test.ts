@@ -6,11 +6,15 @@ import kafkajs from 'kafkajs';
 import murmur2OfKafkajs from 'kafkajs/src/producer/partitioners/default/murmur2.js';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { murmur2 } from '../../connectors/kafka/murmur2.ts';
+import { connectFormat } from '../../connectors/kafka/connect-format.ts';
+import { plainFormat } from '../../connectors/kafka/formats.ts';
+import { keyPartitioner } from '../../connectors/kafka/key-partitioner.ts';
+import { murmur2, partitionOf } from '../../connectors/kafka/murmur2.ts';
 import { type KafkaOptions, options } from '../../connectors/kafka/options.ts';
 import { createSink } from '../../connectors/kafka/sink.ts';
 import { TopicNames } from '../../connectors/kafka/topic-names.ts';
 import type { SchemaEvent } from '../../src/change/envelope-object.ts';
+import { EnvelopeEncoder } from '../../src/change/envelope.ts';
 import { parseChange } from '../../src/change/parse-change.ts';
 import type { Sink, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { freePort } from '../helpers/free-port.ts';
@@ -58,6 +62,29 @@ describe('names and hashes', () => {
         expect(murmur2(key)).toBe(murmur2OfKafkajs(key));
       }),
     );
+  });
+
+  it('tells the partition of a row by its key alone, as it was published', () => {
+    const table = sinkTable('t', [
+      { name: 'a', type: 'TEXT', key: true },
+      { name: 'b', type: 'INTEGER', key: true },
+      { name: 'v', type: 'TEXT' },
+    ]);
+    const encoder = new EnvelopeEncoder({ hive: 'app', version: '1' });
+    for (const schemas of [false, true]) {
+      const format = schemas ? connectFormat(encoder, { prefix: 'p', label: 'kafka' }) : plainFormat(encoder);
+      const partitioner = keyPartitioner({ prefix: 'p', schemas });
+      const places = new Set<number | null>();
+      fc.assert(
+        fc.property(fc.string({ unit: 'grapheme' }), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), (a, b) => {
+          const place = partitioner(remove(table, [a, b]), 7);
+          expect(place).toBe(a.includes('\uFFFD') ? null : partitionOf(Buffer.from(format.row(upsert(table, [a, b, 'v'])).key), 7));
+          places.add(place);
+        }),
+      );
+      expect(places.size).toBeGreaterThan(3);
+      expect(partitioner(remove(table, [null, 1n]), 7)).toBe(null);
+    }
   });
 
   it('makes every name a legal one, tells long ones apart, and refuses two tables for one topic', () => {

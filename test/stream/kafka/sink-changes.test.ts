@@ -81,6 +81,13 @@ describe('changes out of records', () => {
     expect(sinkChangeOf(parseChange({ value: encoder.encode(row) })!, rowids, options)).toMatchObject({ key: [7n], after: row.after });
     expect(sinkChangeOf(parseChange({ value: encoder.encode(truncate(plain)) })!, plain, options)).toMatchObject({ op: 't', table: plain });
   });
+
+  it('keep what deleted rows get where deletes are soft', () => {
+    const soft: SinkTable = { ...plain, deletedAt: 3 };
+    const change = { ...truncate(soft), mark: { column: 3, value: '2026-11-21T10:00:00Z' } } as const;
+    const read = sinkChangeOf(parseChange({ value: encoder.encode(change) })!, soft, { integers: 'bigint', states: true });
+    expect(read).toMatchObject({ op: 't', mark: change.mark });
+  });
 });
 
 describe('forms of tables', () => {

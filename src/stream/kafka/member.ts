@@ -39,7 +39,8 @@ const OWN_TOPICS = ['transaction', 'schema', 'heartbeat', 'waggle-checkpoint', '
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = 1000;
 const DOUBTS = 3;
-const FETCH = { maxWaitTimeInMs: 500, maxBytesPerPartition: 1024 * 1024, maxBytes: 4 * 1024 * 1024 };
+/** The more comes at once of one partition, the fewer commits of the target. */
+const FETCH = { maxWaitTimeInMs: 500, maxBytesPerPartition: 4 * 1024 * 1024, maxBytes: 4 * 1024 * 1024 };
 
 export class KafkaMember {
   readonly #options: MemberOptions;

@@ -76,6 +76,14 @@ const BY_NAME: Readonly<Record<string, Meaning>> = {
   KafkaJSLockTimeout: busy('did not answer in time'),
 };
 
+/** Codes of Node (https://nodejs.org/api/tls.html#x509-certificate-error-codes). */
+const UNTRUSTED = /CERT|UNABLE_TO_VERIFY/;
+const CERTIFICATE: Meaning = {
+  code: 'SINK_DENIED',
+  says: "the broker's certificate is not to be trusted",
+  hint: 'Check `tls.ca`, and that the certificate names the host as `brokers` does.',
+};
+
 /** The error codes of brokers in an error and its causes, outermost first: `MESSAGE_TOO_LARGE` and so on. */
 export const brokerErrorTypes = (error: unknown): string[] =>
   chainOf(error).flatMap((each) => ('type' in each && typeof each.type === 'string' ? [each.type] : []));
@@ -94,6 +102,7 @@ export const toSinkError = (error: unknown, target: string, place?: string): Wag
   const types = brokerErrorTypes(error);
   const meaning =
     types.map((type) => BY_TYPE[type]).find((found) => found !== undefined) ??
+    (chain.some((each) => 'code' in each && UNTRUSTED.test(String(each.code))) ? CERTIFICATE : undefined) ??
     chain.map(({ name }) => BY_NAME[name]).find((found) => found !== undefined);
   const detail = types[0] ?? chain.find((each) => 'code' in each && typeof each.code === 'string');
   const shown = typeof detail === 'string' ? ` (${detail})` : detail === undefined ? '' : ` (${String(Reflect.get(detail, 'code'))})`;

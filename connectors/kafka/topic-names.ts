@@ -31,6 +31,8 @@ export class TopicNames {
   readonly deadLetters: string;
   readonly #prefix: string;
   readonly #single: string | null;
+  /** Topics by table, of those whose topic is their own. */
+  readonly #found = new Map<string, string>();
   /** Which table has a topic. */
   readonly #owners = new Map<string, string>();
 
@@ -47,20 +49,27 @@ export class TopicNames {
 
   /** Where the rows of the table go. Throws SINK_TABLE_MISFIT where another table, or waggle itself, has this topic. */
   ofTable(table: string): string {
+    const found = this.#found.get(table);
+    if (found !== undefined) return found;
     const name = this.#single ?? this.#tableTopic(table);
     const own = [this.transaction, this.schema, this.heartbeat, this.checkpoint, this.deadLetters].includes(name);
     const owner = own ? 'waggle itself' : this.#owners.get(name);
-    if (this.#single !== null && !own) return name;
+    if (this.#single !== null && !own) {
+      this.#found.set(table, name);
+      return name;
+    }
     if (owner !== undefined && owner !== table)
       throw new WaggleError('SINK_TABLE_MISFIT', `the topic ${name} of the table ${table} belongs to ${own ? owner : `the table ${owner}`}`, {
         hint: own && this.#single !== null ? 'Choose another `topic`.' : 'Give the table another name with `to`, under `tables` of the sink.',
       });
     this.#owners.set(name, table);
+    this.#found.set(table, name);
     return name;
   }
 
   /** The table was dropped: another one may have its topic. */
   forget(table: string): void {
+    this.#found.delete(table);
     for (const [name, owner] of this.#owners) if (owner === table) this.#owners.delete(name);
   }
 

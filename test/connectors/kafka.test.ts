@@ -1,5 +1,6 @@
 /** The connector `kafka` against a real broker. */
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import kafkajs from 'kafkajs';
@@ -444,6 +445,42 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
       expect(refused).toEqual(failure('SINK_DENIED', /user or password/, /sasl/));
       expect(JSON.stringify(refused) + String(refused)).not.toContain('hunter2');
       expect(await open({ brokers: [server.saslBroker] })).toEqual(failure('SINK_UNREACHABLE', /^kafka /));
+    });
+
+    it('a certificate that nobody vouches for; one that is vouched for is taken, with SASL', async () => {
+      const files = ['key.pem', 'ca.pem', 'both.pem'].map((name) => join(directory.path, name));
+      const [key, ca, both] = files as [string, string, string];
+      execFileSync(
+        'openssl',
+        [
+          'req',
+          '-x509',
+          '-newkey',
+          'rsa:2048',
+          '-nodes',
+          '-days',
+          '2',
+          '-subj',
+          '/CN=broker',
+          '-addext',
+          'subjectAltName=IP:127.0.0.1',
+          '-keyout',
+          key,
+          '-out',
+          ca,
+        ],
+        { stdio: 'ignore' },
+      );
+      writeFileSync(both, readFileSync(key, 'utf8') + readFileSync(ca, 'utf8'), { mode: 0o600 });
+      await using secure = await startKafka(['super.users=User:ANONYMOUS;User:waggle'], { pem: both });
+      const sasl = { mechanism: 'plain', username: 'waggle', password: 'right' } as const;
+      const brokers = [secure.tlsBroker!];
+      expect(await open({ brokers, sasl, tls: true })).toEqual(failure('SINK_DENIED', /certificate is not to be trusted/, /tls\.ca/));
+      expect(await open({ brokers, sasl: { ...sasl, password: 'wrong' }, tls: { ca } })).toEqual(failure('SINK_DENIED', /user or password/, /sasl/));
+      await using s = scene({ brokers, sasl, tls: { ca } });
+      expect(await s.sink.open(s.context)).toBe(null);
+      await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));
+      expect(await s.sink.open(s.context)).toEqual(checkpointAt(1));
     });
 
     it('no rights', async () => {

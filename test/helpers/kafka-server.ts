@@ -24,6 +24,8 @@ export interface KafkaServer {
   readonly broker: string;
   /** `host:port`, SASL PLAIN. */
   readonly saslBroker: string;
+  /** `host:port`, SASL PLAIN over TLS; null without `pem`. */
+  readonly tlsBroker: string | null;
   /** SIGKILL: every connection is cut. */
   kill(): Promise<void>;
   /** Same data, same ports. Resolves when it takes connections. */
@@ -38,14 +40,14 @@ export const kafkaPossible = (): boolean => {
   return ['java', 'mvn'].every((program) => path.some((directory) => existsSync(join(directory, program))));
 };
 
-/** `settings`: further lines of server.properties. */
-export const startKafka = async (settings: readonly string[] = []): Promise<KafkaServer> => {
+/** `settings`: further lines of server.properties. `pem`: file with a key (PKCS 8) and its certificate, for a listener with TLS. */
+export const startKafka = async (settings: readonly string[] = [], { pem = null }: { pem?: string | null } = {}): Promise<KafkaServer> => {
   const built = await buildKafka();
   const directory = await mkdtemp(join(tmpdir(), 'waggle-kafka-'));
-  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort() };
+  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort(), tls: pem === null ? null : await freePort() };
   const properties = join(directory, 'server.properties');
   await cp(join(built, 'formatted'), join(directory, 'data'), { recursive: true });
-  await writeFile(properties, await propertiesOf(ports, join(directory, 'data'), settings));
+  await writeFile(properties, await propertiesOf(ports, join(directory, 'data'), [...(pem === null ? [] : tlsSettings(pem)), ...settings]));
   let child: ChildProcess | null = null;
   const kill = async (): Promise<void> => {
     const ending = child;
@@ -72,6 +74,7 @@ export const startKafka = async (settings: readonly string[] = []): Promise<Kafk
   return {
     broker: `127.0.0.1:${ports.plain}`,
     saslBroker: `127.0.0.1:${ports.sasl}`,
+    tlsBroker: ports.tls === null ? null : `127.0.0.1:${ports.tls}`,
     kill,
     start,
     stop,
@@ -106,7 +109,7 @@ export const buildKafka = async (): Promise<string> => {
 /** Formats the folder, then lets a broker live once on a copy of it, which leaves the class-data archive behind. */
 const prepare = async (work: string): Promise<void> => {
   const properties = join(work, 'first.properties');
-  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort() };
+  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort(), tls: null };
   await writeFile(properties, await propertiesOf(ports, join(work, 'formatted'), []));
   await run('java', [...JAVA, ...CLASS_PATH, 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', properties], { cwd: work });
   await cp(join(work, 'formatted'), join(work, 'first'), { recursive: true });
@@ -126,10 +129,18 @@ interface Ports {
   readonly plain: number;
   readonly sasl: number;
   readonly controller: number;
+  readonly tls: number | null;
 }
 
+const tlsSettings = (pem: string): string[] => [
+  'listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL',
+  'listener.name.tls.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_waggle="right";',
+  'ssl.keystore.type=PEM',
+  `ssl.keystore.location=${pem}`,
+];
+
 const propertiesOf = async (ports: Ports, data: string, settings: readonly string[]): Promise<string> => {
-  const listeners = `PLAINTEXT://127.0.0.1:${ports.plain},SASL://127.0.0.1:${ports.sasl}`;
+  const listeners = `PLAINTEXT://127.0.0.1:${ports.plain},SASL://127.0.0.1:${ports.sasl}${ports.tls === null ? '' : `,TLS://127.0.0.1:${ports.tls}`}`;
   return [
     await readFile(join(SOURCES, 'server.properties'), 'utf8'),
     `listeners=${listeners},CONTROLLER://127.0.0.1:${ports.controller}`,

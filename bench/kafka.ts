@@ -1,15 +1,16 @@
 /**
- * Log → Kafka, beside a plain kafkajs producer that sends the very same records with the same acknowledgement (alternating, median); and commit in the
+ * Log → Kafka, beside a plain kafkajs producer that sends the very same records with the same acknowledgement (alternating, in a process of its own, median); and commit in the
  * hive → record with a consumer that reads what is committed; and Kafka → Postgres. Real servers, on the same cores.
  *
  *     node bench/kafka.ts [CHANGES] [ROUNDS] [COMMITS]
  */
+import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import kafkajs, { type Message } from 'kafkajs';
 import { pino } from 'pino';
 import { options } from '../connectors/kafka/options.ts';
 import { createSink } from '../connectors/kafka/sink.ts';
@@ -33,8 +34,6 @@ const rounds = Number(process.argv[3] ?? 5);
 const commits = Number(process.argv[4] ?? 500);
 const TRANSACTION = 100;
 const COMMIT_EVERY_MS = 20;
-/** What the sink sends in a request at most, in records of this size. */
-const PLAIN_BATCH = 1000;
 
 const directory = mkdtempSync(join(tmpdir(), 'waggle-bench-'));
 const hive = join(directory, 'hive.sqlite');
@@ -113,16 +112,16 @@ const benchRate = async (broker: string, probe: KafkaProbe): Promise<void> => {
   // Both warm, and the records that the plain producer shall send.
   await publish(broker, 'warm');
   const records = await probe.read(['warm.accounts', 'warm.transaction']);
-  const messages: Message[] = records.map(({ key, value, headers }) => ({ key, value, headers: { ...headers } }));
-  const producer = probe.kafka.producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
-  await producer.connect();
+  const file = join(directory, 'records.jsonl');
+  writeFileSync(file, records.map(({ key, value, headers }) => `${JSON.stringify({ key, value, headers })}\n`).join(''));
+  // A process of its own: kafkajs without what waggle mends in it.
+  const producer = spawn(process.execPath, ['--no-warnings', join(import.meta.dirname, 'plain-producer.ts'), broker, file], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const answers = createInterface({ input: producer.stdout })[Symbol.asyncIterator]();
   const plain = async (topic: string): Promise<number> => {
-    await probe.admin.createTopics({ topics: [{ topic, numPartitions: 1 }] });
-    await producer.send({ topic, messages: messages.slice(0, 1) });
-    const beganAt = performance.now();
-    for (let first = 0; first < messages.length; first += PLAIN_BATCH)
-      await producer.send({ acks: -1, topic, messages: messages.slice(first, first + PLAIN_BATCH) });
-    return (performance.now() - beganAt) / 1000;
+    producer.stdin.write(`${topic}\n`);
+    return Number((await answers.next()).value);
   };
   await plain('plain-warm');
   const times = { waggle: [] as number[], plain: [] as number[] };
@@ -131,12 +130,12 @@ const benchRate = async (broker: string, probe: KafkaProbe): Promise<void> => {
     times.waggle.push(await publish(broker, `round-${round}`));
     if (round % 2 === 1) times.plain.push(await plain(`plain-${round}`));
   }
-  await producer.disconnect();
+  producer.stdin.end();
   const ratios = times.waggle.map((seconds, index) => times.plain[index]! / seconds);
-  const rate = (seconds: readonly number[]): string => `${thousands(messages.length / median(seconds))} records/s`;
+  const rate = (seconds: readonly number[]): string => `${thousands(records.length / median(seconds))} records/s`;
   const bytes = Math.round(Buffer.byteLength(records.map(({ value }) => value ?? '').join('')) / records.length);
   console.log(
-    `log → Kafka / plain producer ${spread(ratios)}   log → Kafka ${rate(times.waggle)}   plain ${rate(times.plain)}   (${messages.length} records of ${bytes} bytes, ${rounds} rounds, median)`,
+    `log → Kafka / plain producer ${spread(ratios)}   log → Kafka ${rate(times.waggle)}   plain ${rate(times.plain)}   (${records.length} records of ${bytes} bytes, ${rounds} rounds, median)`,
   );
 };
 

@@ -7,6 +7,7 @@ import kafkajs, { type Kafka, type SASLOptions } from 'kafkajs';
 import type { Logger } from 'pino';
 import { systemErrorCode, WaggleError } from '../../src/support/errors.ts';
 import { brokerList, type KafkaOptions } from './options.ts';
+import { speedUpProduce } from './fast-produce.ts';
 import { mendRequestQueue } from './request-queue.ts';
 
 const compress = promisify(zstdCompress);
@@ -15,6 +16,7 @@ const decompress = promisify(zstdDecompress);
 /** What belongs to the process; may be called again. */
 export const prepareKafkajs = (): void => {
   mendRequestQueue();
+  speedUpProduce();
   kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
     compress: ({ buffer }: { buffer: Buffer }) => compress(buffer),
     decompress: (buffer: Buffer) => decompress(buffer),

@@ -31,8 +31,8 @@ it.skipIf(absent)('tells each in one line with a hint, and publishes everything 
     hive: 'hive.sqlite',
     sinks: {
       away: `{ type: kafka, brokers: "127.0.0.1:${await freePort()}" }`,
-      password: `{ type: kafka, brokers: "${kafka.saslBroker}", ${sasl('waggle', 'hunter2')} }`,
-      rights: `{ type: kafka, brokers: "${kafka.saslBroker}", ${sasl('stranger', 'right')} }`,
+      password: `{ type: kafka, brokers: "${kafka.saslBroker}", prefix: p1, ${sasl('waggle', 'hunter2')} }`,
+      rights: `{ type: kafka, brokers: "${kafka.saslBroker}", prefix: p2, ${sasl('stranger', 'right')} }`,
       partitions: `{ type: kafka, brokers: "${kafka.broker}", prefix: parts, topics: { partitions: 3 } }`,
       large: `{ type: kafka, brokers: "${kafka.broker}", prefix: large }`,
       copy: '{ type: sqlite, file: copy.sqlite }',
@@ -53,7 +53,7 @@ it.skipIf(absent)('tells each in one line with a hint, and publishes everything 
     const lines = told.stdout.split('\n');
     const at = lines.findIndex((line) => line.startsWith(`${name}: `) && line.includes(' since '));
     expect(lines.slice(at + 1, at + 3)).toEqual([
-      expect.stringMatching(new RegExp(`^  kafka [^ ]+: .*${message.source}.* \\[${code}\\]$`)),
+      expect.stringMatching(new RegExp(`^  .*${message.source}.* \\[${code}\\]$`)),
       expect.stringMatching(hint),
     ]);
   }
@@ -68,7 +68,7 @@ it.skipIf(absent)('tells each in one line with a hint, and publishes everything 
   writeFileSync(scene.config, readFileSync(scene.config, 'utf8').replace('topics: { partitions: 3 }', 'topics: { partitions: 2 }'));
   const again = await scene.startReady();
   await scene.settled(['partitions'], DEADLINE_MS);
-  expect((await keys('parts.notes')).sort()).toEqual(['{"id":1}', '{"id":2}', '{"id":4}']);
+  expect(new Set(await keys('parts.notes'))).toEqual(new Set(['{"id":1}', '{"id":2}', '{"id":4}']));
   expect(sinkStatus(scene.state, 'partitions')).toMatchObject({ state: 'streaming', error: null });
   expect(await again.stop()).toEqual({ code: 0, signal: null });
   db.close();

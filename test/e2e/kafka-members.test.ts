@@ -57,7 +57,7 @@ it.skipIf(absent)(
       });
     };
     join();
-    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 100, ddlAt: 100 });
+    await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: SEED + 1, rate: 20, ddlAt: 60 });
     await goesOn();
     // Each change of a row has a higher seq than the one before: a record that is applied a second time is refused, and ends its member.
     await client.query(NEVER_BACK);

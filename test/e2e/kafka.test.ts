@@ -7,9 +7,11 @@ import { KafkaProbe } from '../helpers/kafka-probe.ts';
 import { replayKafka } from '../helpers/kafka-replay.ts';
 import { kafkaPossible, startKafka } from '../helpers/kafka-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
+import { megabytes, peakMemoryBytes } from '../helpers/process-memory.ts';
 import { Random } from '../helpers/random.ts';
 import { difference, readSqliteRows } from '../helpers/row-sets.ts';
 import { logHead, sinkStatus } from '../helpers/settled.ts';
+import { SteeredWriter } from '../helpers/steered-writer.ts';
 import { until } from '../helpers/until.ts';
 
 const KILLS = Number(process.env['WAGGLE_KILLS'] ?? 5);
@@ -122,3 +124,27 @@ it.skipIf(absent)('goes on by itself when the broker was away, while the other s
   expect(scene.compareCopy(scene.path('copy.sqlite'))).toMatchObject(EQUAL);
   await expectAll(scene, kafka.broker);
 });
+
+/** At length: WAGGLE_LARGE_MB=1000. */
+const LARGE_MB = Number(process.env['WAGGLE_LARGE_MB'] ?? 60);
+const LIMIT_MB = 450;
+
+it.skipIf(absent)(
+  `stays under ${LIMIT_MB} MB with a transaction of ${LARGE_MB} MB, in one Kafka transaction`,
+  { timeout: 120_000 + LARGE_MB * 1000 },
+  async () => {
+    await using kafka = await startKafka();
+    await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { stream: `{ type: kafka, brokers: "${kafka.broker}", prefix: main, fill: false }` } });
+    await using writer = await SteeredWriter.open(scene.hive);
+    const daemon = await scene.startReady();
+    await writer.insert(LARGE_MB * 10, 100_000);
+    await scene.settled(['stream'], 60_000 + LARGE_MB * 900);
+    const megabytesAtMost = megabytes(peakMemoryBytes([daemon.pid, Number(daemon.ready?.['keeper'])]));
+    console.log(`memory of daemon and keeper: ${megabytesAtMost} MB at most`);
+    expect(megabytesAtMost).toBeLessThan(LIMIT_MB);
+    await using probe = await KafkaProbe.open(kafka.broker);
+    const marks = (await probe.read(['main.transaction'])).map(({ value }) => JSON.parse(value ?? 'null'));
+    expect(marks).toMatchObject([{ status: 'BEGIN' }, { status: 'END', event_count: LARGE_MB * 10 }]);
+    expect(await daemon.stop()).toEqual({ code: 0, signal: null });
+  },
+);

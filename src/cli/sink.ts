@@ -1,6 +1,7 @@
 /** `waggle sink NAME --from kafka`: a sink of the configuration, fed from Kafka instead of a log of this machine. */
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Kafka } from 'kafkajs';
 import { toSinkError } from '../../connectors/kafka/errors.ts';
 import { keyPartitioner } from '../../connectors/kafka/key-partitioner.ts';
 import { brokerList, type KafkaOptions } from '../../connectors/kafka/options.ts';
@@ -8,7 +9,9 @@ import { prefixOf } from '../../connectors/kafka/topic-names.ts';
 import { CONNECTORS } from '../../connectors/registry.ts';
 import type { Config, SinkConfig } from '../config/config.ts';
 import { loadConfig } from '../config/load-config.ts';
+import type { GroupStatus } from '../stream/kafka/member-status.ts';
 import { KafkaMember } from '../stream/kafka/member.ts';
+import type { Publisher } from '../stream/kafka/topics-of.ts';
 import { WaggleError } from '../support/errors.ts';
 import { makeLogger } from '../support/logger.ts';
 import { suggestion } from '../support/nearest-name.ts';
@@ -21,6 +24,8 @@ interface SinkOptions {
   readonly config: string;
   readonly from: string;
   readonly verbose?: boolean;
+  readonly status?: boolean;
+  readonly json?: boolean;
 }
 
 export const sinkCommand = (): Command =>
@@ -29,6 +34,8 @@ export const sinkCommand = (): Command =>
     .argument('<sink>', "the sink's name")
     .requiredOption('--from <sink>', 'the sink of type kafka that publishes; `kafka`: the only one there is')
     .option('-c, --config <file>', 'the configuration', 'waggle.yaml')
+    .option('--status', 'tell how far the members have come, and end')
+    .option('--json', 'the status as JSON')
     .option('--verbose', 'log more, and show the trace of an error')
     .addHelpText('after', '\nNeeds neither the hive nor its log. Start it several times to share the partitions of the topics.')
     .action(run);
@@ -42,14 +49,16 @@ const run = async (name: string, options: SinkOptions): Promise<void> => {
   const kafka = from.options as KafkaOptions;
   // Other commands start without kafkajs.
   const { makeClient } = await import('../../connectors/kafka/client.ts');
-  const createSink = await CONNECTORS[sink.type]!.load();
-  const label = `kafka ${brokerList(kafka).join(',')}`;
-  logger.info({ type: sink.type, target: sink.target, from: from.target }, 'feeding the sink from Kafka');
   const prefix = kafka.prefix ?? prefixOf(config.name);
+  const publisher = { prefix, topic: kafka.topic ?? null };
+  const label = `kafka ${brokerList(kafka).join(',')}`;
+  const client = makeClient(kafka, { logger, onLogged: () => {} });
+  if (options.status === true) return tellStatus({ client, publisher, name, label, json: options.json === true });
+  const createSink = await CONNECTORS[sink.type]!.load();
+  logger.info({ type: sink.type, target: sink.target, from: from.target }, 'feeding the sink from Kafka');
   const member = new KafkaMember({
-    kafka: makeClient(kafka, { logger, onLogged: () => {} }),
-    prefix,
-    topic: kafka.topic ?? null,
+    ...publisher,
+    kafka: client,
     partition: kafka.partition,
     partitionOf: keyPartitioner({ prefix, schemas: kafka.schemas }),
     keepRefused: sink.deadLetters !== null,
@@ -60,6 +69,45 @@ const run = async (name: string, options: SinkOptions): Promise<void> => {
   });
   await member.run(signal);
   logger.info('stopped');
+  return undefined;
+};
+
+interface StatusRequest {
+  readonly client: Kafka;
+  readonly publisher: Publisher;
+  readonly name: string;
+  readonly label: string;
+  readonly json: boolean;
+}
+
+const tellStatus = async ({ client, publisher, name, label, json }: StatusRequest): Promise<void> => {
+  const { readGroupStatus } = await import('../stream/kafka/member-status.ts');
+  const status = await readGroupStatus(client, publisher, name).catch((error: unknown) => {
+    throw toSinkError(error, label);
+  });
+  process.stdout.write(json ? `${JSON.stringify(status, null, 2)}\n` : `${formatGroup(status)}\n`);
+};
+
+const formatGroup = ({ group, state, members, partitions }: GroupStatus): string => {
+  const rows = [
+    ['TOPIC', 'PARTITION', 'MEMBER', 'OFFSET', 'BEHIND'],
+    ...partitions.map(({ topic, partition, member, offset, behind }) => [
+      topic,
+      String(partition),
+      member ?? 'none',
+      offset ?? 'none',
+      String(behind),
+    ]),
+  ];
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const errors = partitions.flatMap(({ topic, partition, error }) => (error === null ? [] : [`${topic}, partition ${partition}: ${error}`]));
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
+  return [`group ${group}: ${state}, ${members} ${members === 1 ? 'member' : 'members'}`, ...lines, ...errors].join('\n');
 };
 
 const publisherOf = ({ sinks }: Config, name: string): SinkConfig => {

@@ -2,6 +2,7 @@
 import Database from 'better-sqlite3';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { GroupStatus } from '../../src/stream/kafka/member-status.ts';
 import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { KafkaProbe } from '../helpers/kafka-probe.ts';
 import { kafkaPossible, type KafkaServer, startKafka } from '../helpers/kafka-server.ts';
@@ -10,6 +11,7 @@ import { mongoServerPossible, startMongoServer } from '../helpers/mongo-server.t
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
 import type { Difference } from '../helpers/row-sets.ts';
 import { until } from '../helpers/until.ts';
+import { waggle } from '../helpers/waggle-command.ts';
 import { WaggleProcess } from '../helpers/waggle-process.ts';
 
 const DEADLINE_MS = 120_000;
@@ -94,6 +96,12 @@ describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLIN
 
   const member = (scene: DaemonScene): WaggleProcess => new WaggleProcess(['sink', 'target', '--from', 'stream', '-c', scene.config]);
 
+  const statusOf = (scene: DaemonScene): GroupStatus => {
+    const { stdout, stderr, status } = waggle(['sink', 'target', '--from', 'stream', '--status', '--json', '-c', scene.config]);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    return JSON.parse(stdout) as GroupStatus;
+  };
+
   const equal = async (scene: DaemonScene, target: Target, members: readonly WaggleProcess[]): Promise<void> => {
     await scene.settled(['stream'], DEADLINE_MS);
     let last = '';
@@ -135,6 +143,19 @@ describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLIN
       );
       await using three = member(scene);
       await equal(scene, target, [two, three]);
+      const status = await until(
+        'a group of two',
+        () => {
+          const found = statusOf(scene);
+          return found.state === 'Stable' && found.members === 2 && found;
+        },
+        { deadlineMs: DEADLINE_MS, everyMs: 300 },
+      );
+      expect(status.partitions.map(({ topic, partition, error }) => [topic, partition, error])).toEqual(
+        ['people', 'tags'].flatMap((table) => [0, 1, 2].map((partition) => [`to-${kind}.${table}`, partition, null])),
+      );
+      expect(new Set(status.partitions.map(({ member: owner }) => owner)).size).toBe(2);
+      expect(status.partitions.reduce((sum, { behind }) => sum + behind, 0)).toBe(0);
       const emptied = (await probe.read([`to-${kind}.tags`])).filter(({ headers }) => headers['op'] === 't');
       expect(emptied.map(({ partition }) => partition)).toEqual([0, 1, 2]);
     },
@@ -175,6 +196,39 @@ describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLIN
     await until('the mended row', async () => (await rows()) === 7, told);
     expect(one.exit).toBe(null);
     await client.end();
+  });
+
+  it.skipIf(!hasPostgres)('ends with what the target refuses where it is to stop, and the status still says why', async () => {
+    await using postgres = await startPostgres();
+    const client = new Client({ connectionString: postgres.url });
+    await client.connect();
+    await client.query('CREATE TABLE tags (kind text, id text, v varchar(1), PRIMARY KEY (kind, id))');
+    await client.end();
+    await using scene = sceneOf('strict', { stream: 'topics: { partitions: 1 }', target: `type: postgres, url: "${postgres.url}", on_error: stop` });
+    using db = closing(openHive(scene));
+    addTags(db.open, 'old', 3);
+    await using _daemon = await scene.startReady();
+    await scene.settled(['stream'], DEADLINE_MS);
+    await using one = member(scene);
+    await until('its end', () => one.exit, { deadlineMs: DEADLINE_MS, told: () => one.stderr.slice(-3000) });
+    expect(one.exit).toEqual({ code: 1, signal: null });
+    expect(one.stderr).toMatch(/\[SINK_ROW_REFUSED\]/);
+    const status = statusOf(scene);
+    expect(status.members).toBe(0);
+    expect(status.partitions).toEqual([
+      {
+        topic: 'strict.tags',
+        partition: 0,
+        member: null,
+        offset: '0',
+        behind: expect.any(Number),
+        error: expect.stringMatching(/^SINK_ROW_REFUSED postgres .*tags/),
+      },
+    ]);
+    expect(status.partitions[0]!.behind).toBeGreaterThanOrEqual(3);
+    expect(waggle(['sink', 'target', '--from', 'stream', '--status', '-c', scene.config]).stdout).toMatch(
+      /^group strict\.waggle\.target: \w+, 0 members\nTOPIC .*\nstrict\.tags +0 +none +0 +\d+\nstrict\.tags, partition 0: SINK_ROW_REFUSED /,
+    );
   });
 
   it('puts several hives into one target, and does not take the rows of one for those of another', async () => {

@@ -134,7 +134,10 @@ it.skipIf(absent)(
   { timeout: 120_000 + LARGE_MB * 1000 },
   async () => {
     await using kafka = await startKafka();
-    await using scene = new DaemonScene({ hive: 'app.sqlite', sinks: { stream: `{ type: kafka, brokers: "${kafka.broker}", prefix: main, fill: false }` } });
+    await using scene = new DaemonScene({
+      hive: 'app.sqlite',
+      sinks: { stream: `{ type: kafka, brokers: "${kafka.broker}", prefix: main, fill: false }` },
+    });
     await using writer = await SteeredWriter.open(scene.hive);
     const daemon = await scene.startReady();
     await writer.insert(LARGE_MB * 10, 100_000);

@@ -14,13 +14,10 @@ import { WaggleError } from '../../support/errors.ts';
 import { DeadLetterTopic } from './dead-letter-topic.ts';
 import { Lane, type PartitionOf } from './lane.ts';
 import { TableForms } from './table-forms.ts';
+import { groupOf, type Publisher, topicsOf } from './topics-of.ts';
 
-export interface MemberOptions {
+export interface MemberOptions extends Publisher {
   readonly kafka: Kafka;
-  /** Of the topics, as the publisher has it. */
-  readonly prefix: string;
-  /** The one topic of all tables; null: one for each. */
-  readonly topic: string | null;
   /** What stays together in a partition. */
   readonly partition: 'key' | 'transaction';
   readonly partitionOf: PartitionOf;
@@ -35,10 +32,11 @@ export interface MemberOptions {
   readonly clock?: Clock;
 }
 
-const OWN_TOPICS = ['transaction', 'schema', 'heartbeat', 'waggle-checkpoint', 'waggle-dead-letters'];
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = 1000;
 const DOUBTS = 3;
+/** Kafka takes 4096 bytes (`offset.metadata.max.bytes`). */
+const TOLD_LENGTH = 1000;
 /** The more comes at once of one partition, the fewer commits of the target. */
 const FETCH = { maxWaitTimeInMs: 500, maxBytesPerPartition: 4 * 1024 * 1024, maxBytes: 4 * 1024 * 1024 };
 
@@ -79,7 +77,7 @@ export class KafkaMember {
     const { kafka, prefix, name } = this.#options;
     const admin = kafka.admin();
     let changed = new AbortController();
-    const group = `${prefix}.waggle.${name}`;
+    const group = groupOf(this.#options, name);
     const forms = new TableForms(kafka, {
       topic: `${prefix}.schema`,
       group: `${group}.schema`,
@@ -117,6 +115,7 @@ export class KafkaMember {
   async #consume(consumer: Consumer, forms: TableForms, until: { signal: AbortSignal; stale: () => Promise<boolean> }): Promise<void> {
     const over = Promise.withResolvers<void>();
     over.promise.catch(() => {});
+    let ended = false;
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       this.#generation += 1;
       this.#logger.info({ partitions: payload.memberAssignment }, 'these partitions are ours');
@@ -133,21 +132,27 @@ export class KafkaMember {
           autoCommit: false,
           eachBatchAutoResolve: false,
           eachBatch: async (payload) => {
+            // kafkajs may hand out what it has fetched until it is disconnected: a lane opened then would never be closed.
+            if (ended) return;
             try {
               await this.#take(payload, consumer, forms);
             } catch (error) {
               // What kafkajs itself throws at a member that is none any more is its own to handle.
               if (!(error instanceof WaggleError)) throw error;
+              ended = true;
               over.reject(error);
             }
           },
         });
       }
       const watching = (async () => {
-        while (!until.signal.aborted && !(await until.stale())) await this.#clock.sleep(500, until.signal);
+        while (!ended && !until.signal.aborted && !(await until.stale())) await this.#clock.sleep(500, until.signal);
       })();
       await Promise.race([watching, over.promise]);
     } finally {
+      ended = true;
+      // A lane that is being opened is closed again.
+      this.#generation += 1;
       await consumer.disconnect().catch(() => {});
       await this.#closeLanes();
     }
@@ -180,6 +185,9 @@ export class KafkaMember {
       await lane[Symbol.asyncDispose]();
       // Somebody else was given the partition; the group tells us, too. If it is still ours, the next batch opens it again.
       if (error.code === 'SINK_FENCED') return await heartbeat();
+      // For whoever looks: the offset stays, and says why.
+      const metadata = `${error.code} ${error.message}`.slice(0, TOLD_LENGTH);
+      await consumer.commitOffsets([{ topic, partition, offset: String(lane.next), metadata }]).catch(() => {});
       await this.#pauseBehind(this.#doubt(place, error));
     } finally {
       clearInterval(beating);
@@ -235,16 +243,11 @@ export class KafkaMember {
     for (const lane of lanes) await lane[Symbol.asyncDispose]();
   }
 
-  /** With how many partitions they have. */
+  /** With how many partitions they have. Throws SINK_TABLE_MISFIT for such as cannot be applied in order. */
   async #findTopics(admin: Admin): Promise<Map<string, number>> {
-    const { prefix, topic, partition } = this.#options;
-    const own = new Set(OWN_TOPICS.map((name) => `${prefix}.${name}`));
-    const names = (await admin.listTopics()).filter((name) => (topic === null ? name.startsWith(`${prefix}.`) && !own.has(name) : name === topic));
-    if (names.length === 0) return new Map();
-    const { topics } = await admin.fetchTopicMetadata({ topics: names });
-    const found = new Map(topics.map(({ name, partitions }) => [name, partitions.length]));
+    const found = await topicsOf(admin, this.#options);
     for (const [name, partitions] of found)
-      if (partition === 'transaction' && partitions > 1)
+      if (this.#options.partition === 'transaction' && partitions > 1)
         throw new WaggleError('SINK_TABLE_MISFIT', `topic ${name}: the changes of a row stand in any of its ${partitions} partitions, in no order`, {
           hint: 'A sink fed from Kafka needs `partition: key`, or a topic of one partition.',
         });

@@ -115,7 +115,8 @@ export class KafkaMember {
   async #consume(consumer: Consumer, forms: TableForms, until: { signal: AbortSignal; stale: () => Promise<boolean> }): Promise<void> {
     const over = Promise.withResolvers<void>();
     over.promise.catch(() => {});
-    let ended = false;
+    const ending = new AbortController();
+    const ended = AbortSignal.any([until.signal, ending.signal]);
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       this.#generation += 1;
       this.#logger.info({ partitions: payload.memberAssignment }, 'these partitions are ours');
@@ -133,24 +134,26 @@ export class KafkaMember {
           eachBatchAutoResolve: false,
           eachBatch: async (payload) => {
             // kafkajs may hand out what it has fetched until it is disconnected: a lane opened then would never be closed.
-            if (ended) return;
+            if (ending.signal.aborted) return;
             try {
               await this.#take(payload, consumer, forms);
             } catch (error) {
               // What kafkajs itself throws at a member that is none any more is its own to handle.
               if (!(error instanceof WaggleError)) throw error;
-              ended = true;
+              ending.abort();
               over.reject(error);
             }
           },
         });
       }
       const watching = (async () => {
-        while (!ended && !until.signal.aborted && !(await until.stale())) await this.#clock.sleep(500, until.signal);
+        while (!ended.aborted && !(await until.stale())) await this.#clock.sleep(500, ended);
       })();
+      // It may fail when nobody waits for it any more.
+      watching.catch(() => {});
       await Promise.race([watching, over.promise]);
     } finally {
-      ended = true;
+      ending.abort();
       // A lane that is being opened is closed again.
       this.#generation += 1;
       await consumer.disconnect().catch(() => {});

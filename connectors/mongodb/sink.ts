@@ -150,7 +150,7 @@ class MongodbSink implements Sink {
     await live?.client.close().catch(() => {});
   }
 
-  /** Undefined: nothing is to be waited for. A promise for each of some thousand rows took as long as the rows. */
+  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
   #take(live: Live, change: SinkChange): Promise<void> | undefined {
     if (change.op === 's') return this.#alter(live, change);
     const writer = live.writers.get(change.table.name);

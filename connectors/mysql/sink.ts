@@ -150,7 +150,7 @@ class MysqlSink implements Sink {
     await live?.session.close();
   }
 
-  /** Undefined: nothing is to be waited for. A promise for each of some thousand rows took as long as the rows. */
+  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
   #take(live: Live, change: SinkChange, checkpoint: Checkpoint): Promise<void> | undefined {
     if (change.op === 's') return this.#alter(live, change, checkpoint);
     const writer = live.writers.get(change.table.name);

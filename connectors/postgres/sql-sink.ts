@@ -162,7 +162,7 @@ export class SqlSink implements Sink {
     await live?.session.close();
   }
 
-  /** Undefined: nothing is to be waited for. A promise for each of some thousand rows took as long as the rows. */
+  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
   #take(live: Live, change: SinkChange): Promise<void> | undefined {
     if (change.op === 's') return this.#alter(live, change);
     const writer = live.writers.get(change.table.name);

@@ -54,7 +54,7 @@ const chunkChanges = function* (
   const placed = { seq: null, transaction: null, collectionOrder: 0, snapshot, table };
   if (options.begin && options.wants === 'states') yield { op: 's', ...placed, name: table.name, previous: null };
   if (options.empty) yield { op: 't', ...placed };
-  // Spelled out: a spread took as long as decoding the row.
+  // Spelled out: a spread a row shows in profiles.
   for (const row of rows) yield { op: 'r', seq: null, transaction: null, collectionOrder: 0, snapshot, table, before: null, after: row };
 };
 

@@ -27,8 +27,7 @@ const ROWS_PER_STATEMENT = 50;
 const MAX_PARAMETERS = 32_766;
 
 /**
- * Rows of one table. Upserts are gathered to statements of many rows; the order within the table is kept, and `flush` writes
- * what is left.
+ * Rows of one table. Upserts are gathered to statements of many rows, and `flush` writes what is left at the end of a part; deletes go before them.
  */
 export class TargetTable {
   readonly table: SinkTable;
@@ -90,7 +89,7 @@ export class TargetTable {
   apply(change: SinkRowChange): void {
     if (this.#waiting.size > 0) this.#waiting.delete(keyText(change));
     if (change.after === null) {
-      this.flush();
+      // Before the rows that are gathered: they are others, because a part has each key once.
       this.#delete.run(...change.key);
       return;
     }

@@ -35,6 +35,7 @@ interface Live {
 
 export class WebhookSink implements Sink {
   readonly wants = 'changes';
+  readonly batchRows = 5000;
   readonly #options: WebhookSinkOptions;
   readonly #acknowledged = new Acknowledged();
   #live: Live | null = null;

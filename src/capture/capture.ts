@@ -301,11 +301,11 @@ export class Capture {
 const paused = (): WaggleError => new WaggleError('CAPTURE_PAUSED', 'capture is paused');
 
 const readChunk = (request: RowsRequest, replica: Replica, log: LogWriter): EncodedRows | null => {
-  const rows = replica.readRows(request.table, request.after, request.maxBytes);
   const entry = replica.schema.byName.get(request.table);
-  if (rows === null || entry === undefined) return null;
+  if (entry === undefined) return null;
   const writer = new ChangeWriter();
-  rows.rowids.forEach((rowid, index) => writer.create(entry.index, rowid, rows.records[index]!));
+  const rows = replica.readRows(request.table, request, (rowid, record) => writer.create(entry.index, rowid, record));
+  if (rows === null) return null;
   return {
     table: entry.table,
     encoding: replica.schema.catalog.encoding,

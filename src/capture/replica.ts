@@ -133,14 +133,16 @@ export class Replica {
   }
 
   /**
-   * Rows of a table in their order, behind `after`, up to about `maxBytes` of records. `done`: the table has no more.
+   * Gives `onRow` the rows of a table in their order, behind `after`, up to about `maxBytes` of records; a record is valid during the call.
    * Null if the table is not captured. Throws PageCorruption and RecordError.
    */
-  readRows(table: string, after: RowPlace | null, maxBytes: number): ReplicaRows | null {
+  readRows(
+    table: string,
+    { after, maxBytes }: { readonly after: RowPlace | null; readonly maxBytes: number },
+    onRow: (rowid: Rowid, record: Buffer) => void,
+  ): ReplicaRows | null {
     const entry = this.schema.byName.get(table);
     if (entry === undefined) return null;
-    const rowids: Rowid[] = [];
-    const records: Buffer[] = [];
     let bytes = 0;
     let done = true;
     const { mirror, usableSize } = this;
@@ -150,8 +152,7 @@ export class Replica {
         return false;
       }
       checkRecord(record);
-      rowids.push(rowid);
-      records.push(Buffer.from(record));
+      onRow(rowid, record);
       bytes += record.length + 16;
       return true;
     };
@@ -170,7 +171,7 @@ export class Replica {
       const place = after instanceof Uint8Array ? Buffer.from(after.buffer, after.byteOffset, after.length) : null;
       forEachIndexRow({ ...from, compare, after: place }, (record) => take(keyNumber(rowKey(entry.table, 0, record)), record));
     }
-    return { rowids, records, done, pages, tablePages: this.map.pagesOf(entry.tree) };
+    return { done, pages, tablePages: this.map.pagesOf(entry.tree) };
   }
 
   /** Reads every row and keeps none. Throws PageCorruption and RecordError. */
@@ -256,8 +257,7 @@ export interface ReplicaOptions {
 }
 
 export interface ReplicaRows {
-  readonly rowids: Rowid[];
-  readonly records: Buffer[];
+  /** The table has no more. */
   readonly done: boolean;
   /** Read for these rows, of all that the table has. */
   readonly pages: number;

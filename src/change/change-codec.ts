@@ -267,24 +267,32 @@ export class ChangeDecoder {
     const { catalog, previousCatalog, transaction } = this.#context;
     const table = (raw.previous ? previousCatalog : catalog).tables[raw.table];
     if (table === undefined) throw new RangeError(`change of a table that its catalog does not have: ${raw.table}`);
-    const placed = { seq: this.#seq++, transaction, collectionOrder: this.#count(table.name) };
+    const [seq, collectionOrder] = [this.#seq++, this.#count(table.name)];
     switch (raw.op) {
       case 'c':
-        return { op: 'c', ...placed, table, before: null, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+        return { op: 'c', seq, transaction, collectionOrder, table, before: null, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
       case 'u': {
         const before = new Row(this.#previousOf(table), raw.oldRowid, raw.before, previousCatalog.encoding);
-        return { op: 'u', ...placed, table, before, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+        return { op: 'u', seq, transaction, collectionOrder, table, before, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
       }
       case 'd': {
         const old = raw.previous ? table : this.#previousOf(table);
-        return { op: 'd', ...placed, table: old, before: new Row(old, raw.rowid, raw.before, previousCatalog.encoding), after: null };
+        return {
+          op: 'd',
+          seq,
+          transaction,
+          collectionOrder,
+          table: old,
+          before: new Row(old, raw.rowid, raw.before, previousCatalog.encoding),
+          after: null,
+        };
       }
       case 't':
-        return { op: 't', ...placed, table };
+        return { op: 't', seq, transaction, collectionOrder, table };
       case 's':
         return raw.previous
-          ? { op: 's', ...placed, name: table.name, table: null, previous: table }
-          : { op: 's', ...placed, name: table.name, table, previous: findTable(previousCatalog, table.name) ?? null };
+          ? { op: 's', seq, transaction, collectionOrder, name: table.name, table: null, previous: table }
+          : { op: 's', seq, transaction, collectionOrder, name: table.name, table, previous: findTable(previousCatalog, table.name) ?? null };
     }
   }
 

@@ -132,5 +132,5 @@ sinks:
   #   url: \${DATABASE_URL}
   #   tables:
   #     accounts: { to: users, columns: { exclude: [password], rename: { "ronin.createdAt": created_at } } }
-  #   batch: { rows: 5000, delay: 5ms }
+  #   batch: { rows: 20000, delay: 5ms }
 `;

@@ -44,7 +44,8 @@ export interface SinkConfig {
   readonly deadLetters: { readonly limit: number } | null;
   /** Null: the target is compared only when somebody asks. */
   readonly verifyEveryMs: number | null;
-  readonly batch: { readonly rows: number; readonly delayMs: number };
+  /** `rows` left out: as many as the sink wants. */
+  readonly batch: { readonly rows?: number; readonly delayMs: number };
 }
 
 /** As `table` of the schema has it. */

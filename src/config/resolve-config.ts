@@ -80,7 +80,7 @@ const resolveSink = (source: ConfigSource, { name, type, common, options, connec
     tablesIn: connector.tablesIn === null ? null : `${type} ${connector.tablesIn(absolute)}`,
     deadLetters: common.on_error === 'stop' ? null : { limit: common.dead_letters.limit },
     verifyEveryMs: common.verify === undefined ? null : parseDuration(common.verify.every),
-    batch: { rows: common.batch.rows, delayMs: parseDuration(common.batch.delay) },
+    batch: { ...(common.batch.rows === undefined ? {} : { rows: common.batch.rows }), delayMs: parseDuration(common.batch.delay) },
   };
 };
 

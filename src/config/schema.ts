@@ -99,7 +99,14 @@ export const sinkCommonSchema = z.strictObject({
     .optional(),
   batch: z
     .strictObject({
-      rows: z.int().min(1).max(100_000).default(5000).describe('Changes in a batch at most (a transaction is never split).'),
+      rows: z
+        .int()
+        .min(1)
+        .max(100_000)
+        .optional()
+        .describe(
+          'Changes in a batch at most (a transaction is never split). Default 20000; 5000 for a webhook, which gets a batch that was broken off again.',
+        ),
       delay: duration().default('5ms').describe('Least time between two batches that are not full.'),
     })
     .prefault({}),

@@ -38,7 +38,8 @@ export const chunkParts = function* (
   chunk: RowChunk,
   options: PartOptions & { readonly begin: boolean; readonly empty: boolean; readonly timestampUs: number },
 ): Generator<SinkChange[], void, undefined> {
-  yield* collectParts([chunkChanges(chunk, options)], options);
+  // Every row once, so nothing is to be coalesced, but where the user chose another key.
+  yield* collectParts([chunkChanges(chunk, options)], options, !options.mapping.keepsKey(chunk.table));
 };
 
 const changesOf = function* (transactions: readonly LoggedTransaction[]): Generator<Iterable<Change>, void, undefined> {
@@ -53,11 +54,12 @@ const chunkChanges = function* (
   const placed = { seq: null, transaction: null, collectionOrder: 0, snapshot, table };
   if (options.begin && options.wants === 'states') yield { op: 's', ...placed, name: table.name, previous: null };
   if (options.empty) yield { op: 't', ...placed };
-  for (const row of rows) yield { op: 'r', ...placed, before: null, after: row };
+  // Spelled out: a spread a row shows in profiles.
+  for (const row of rows) yield { op: 'r', seq: null, transaction: null, collectionOrder: 0, snapshot, table, before: null, after: row };
 };
 
-const collectParts = function* (source: Iterable<Iterable<Change>>, options: PartOptions): Generator<SinkChange[], void, undefined> {
-  const { wants } = options;
+const collectParts = function* (source: Iterable<Iterable<Change>>, options: PartOptions, repeats = true): Generator<SinkChange[], void, undefined> {
+  const finished = options.wants === 'states' && repeats ? coalesce : (part: SinkChange[]): SinkChange[] => part;
   let part: SinkChange[] = [];
   let bytes = 0;
   for (const changes of source) {
@@ -67,12 +69,12 @@ const collectParts = function* (source: Iterable<Iterable<Change>>, options: Par
       if (part.length === before) continue;
       bytes += sizeOf(change);
       if (part.length < PART_CHANGES && bytes < PART_BYTES) continue;
-      yield wants === 'states' ? coalesce(part) : part;
+      yield finished(part);
       part = [];
       bytes = 0;
     }
   }
-  if (part.length > 0) yield wants === 'states' ? coalesce(part) : part;
+  if (part.length > 0) yield finished(part);
 };
 
 const mapChange = ({ mapping, refused }: PartOptions, change: Change, part: SinkChange[]): void => {

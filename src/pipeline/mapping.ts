@@ -64,6 +64,12 @@ export class TableMapping {
     return plan === false ? null : plan.table;
   }
 
+  /** A row has in the target the key that tells it in the hive. */
+  keepsKey(table: Table): boolean {
+    const plan = this.#plan(table);
+    return plan !== false && !plan.keyMoves;
+  }
+
   /** What `map` makes of the change where no option can make two of it (no `key`, no `where`, no `history`); null for nothing. */
   change(change: Change): SinkChange | null {
     const [only = null] = this.map(change);

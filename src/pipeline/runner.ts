@@ -59,7 +59,7 @@ export interface SinkRunnerOptions {
   readonly drainMs?: number;
 }
 
-export const DEFAULT_BATCH: BatchOptions = { rows: 5000, delayMs: 5 };
+export const DEFAULT_BATCH: BatchOptions = { rows: 20000, delayMs: 5 };
 const DRAIN_MS = 5000;
 const TELL_FILL_MS = 5000;
 /** How long a call into the sink is waited for after it was told to give up. */
@@ -162,7 +162,7 @@ export class SinkRunner {
         logger,
         context: { name, hive, logger, signal: stop.abandon, stateDir },
         mapping: this.#mapping,
-        batch: { ...DEFAULT_BATCH, ...this.#options.batch },
+        batch: { ...DEFAULT_BATCH, ...(sink.batchRows === undefined ? {} : { rows: sink.batchRows }), ...this.#options.batch },
         clock: this.#clock,
         observer: {
           opened: (checkpoint, cursor) => this.#opened(checkpoint, cursor),

@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findChangedPages, mirrorSnapshot, requirePages } from '../../src/capture/recovery.ts';
 import { Replica } from '../../src/capture/replica.ts';
 import { ChangeDecoder, partBytes } from '../../src/change/change-codec.ts';
-import { Row } from '../../src/change/row.ts';
+import type { Row } from '../../src/change/row.ts';
 import type { Table } from '../../src/change/table.ts';
 import { resolveHive } from '../../src/hive/hive-file.ts';
 import { HiveSnapshot, type SnapshotPlace } from '../../src/hive/hive-snapshot.ts';
@@ -42,6 +42,7 @@ import {
   writeHiveBytes,
 } from '../helpers/damaged-hives.ts';
 import { Random } from '../helpers/random.ts';
+import { replicaRows } from '../helpers/replica-rows.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
 const COUNT = Number(process.env['WAGGLE_BIT_FLIPS'] ?? 2400);
@@ -146,8 +147,7 @@ const ownRows = (replica: Replica): HiveRows => new Map(replica.schema.tables.ma
 
 const rowsOf = (replica: Replica, table: Table): string[] | Error => {
   try {
-    const { rowids, records } = replica.readRows(table.name, null, Infinity)!;
-    return records.map((record, index) => rowText(new Row(table, rowids[index]!, record, replica.schema.catalog.encoding)));
+    return replicaRows(replica, table.name).rows.map(rowText);
   } catch (error) {
     // What a capture thread turns into HIVE_CORRUPT.
     if (error instanceof PageCorruption || error instanceof RecordError) return error;

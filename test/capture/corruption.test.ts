@@ -9,13 +9,13 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, it } from 'vitest';
 import { type PageSet, Replica } from '../../src/capture/replica.ts';
-import { Row } from '../../src/change/row.ts';
 import { ChangeDecoder, partBytes } from '../../src/change/change-codec.ts';
 import { Mirror } from '../../src/mirror/mirror.ts';
 import { PageCorruption } from '../../src/sqlite/btree-page.ts';
 import { RecordError } from '../../src/sqlite/record.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { Random } from '../helpers/random.ts';
+import { replicaRows } from '../helpers/replica-rows.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
 const COUNT = Number(process.env['WAGGLE_CORRUPTIONS'] ?? 800);
@@ -110,8 +110,7 @@ const decodeAll = (replica: Replica, set: PageSet): void => {
 
 const readAll = (replica: Replica): void => {
   for (const { table } of replica.schema.tables) {
-    const rows = replica.readRows(table.name, null, Infinity)!;
-    rows.records.forEach((record, index) => new Row(table, rows.rowids[index]!, record, 'utf8').values());
+    for (const row of replicaRows(replica, table.name).rows) row.values();
   }
 };
 

@@ -1,26 +1,23 @@
 /** WITHOUT ROWID tables: rows on interior pages, keys under collations, reading in chunks. Each step is held against SQLite's state. */
 import { describe, expect, it } from 'vitest';
 import type { Change } from '../../src/change/change.ts';
-import { Row } from '../../src/change/row.ts';
-import type { RowPlace, Table } from '../../src/change/table.ts';
+import type { Row } from '../../src/change/row.ts';
+import type { RowPlace } from '../../src/change/table.ts';
 import { pageKind, INTERIOR_INDEX } from '../../src/sqlite/btree-page.ts';
 import { decodeCursor, encodeCursor, placeOfRow } from '../../src/pipeline/fill-cursor.ts';
 import { briefly, CaptureScene } from '../helpers/capture-scene.ts';
 import { Random } from '../helpers/random.ts';
+import { replicaRows } from '../helpers/replica-rows.ts';
 
 const numbers = (count: number): string => `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${count})`;
 
-const tableOf = (scene: CaptureScene, name: string): Table => scene.probe.replica.schema.byName.get(name)!.table;
-
 /** All rows of a table, read a few at a time, each time behind the place that the chunk before left in a checkpoint's note. */
 const readInChunks = (scene: CaptureScene, name: string): { rows: Row[]; chunks: number } => {
-  const table = tableOf(scene, name);
   const rows: Row[] = [];
   let after: RowPlace | null = null;
   for (let chunks = 1; ; chunks += 1) {
-    const chunk = scene.probe.replica.readRows(name, after, 400)!;
-    const { encoding } = scene.probe.replica.schema.catalog;
-    rows.push(...chunk.records.map((record, index) => new Row(table, chunk.rowids[index]!, record, encoding)));
+    const chunk = replicaRows(scene.probe.replica, name, { after, maxBytes: 400 });
+    rows.push(...chunk.rows);
     if (chunk.done) return { rows, chunks };
     if (chunks > 2000) throw new Error('the chunks come to no end');
     const cursor = { reconcile: false, tables: [name], after: placeOfRow(rows.at(-1)!), generation: '1', total: 1, rows: rows.length, share: 0 };

@@ -73,7 +73,7 @@ const readMongo = async (db: Db): Promise<State> => {
 
 const numbers = (rows: readonly object[]): number[] => rows.map((row) => Number(Object.values(row)[0] ?? 0));
 
-describe('killed at any instant', { timeout: 120_000 + KILLS * 2000 }, () => {
+describe('killed at any instant', { timeout: 120_000 + KILLS * 5000 }, () => {
   const run = async (type: string, options: object, read: () => Promise<State>, { kills = KILLS, withinMs = 60 } = {}): Promise<void> => {
     let last = 0;
     for (let kill = 0; kill < kills; kill += 1) {

@@ -67,6 +67,17 @@ describe('sqlite', () => {
     });
   });
 
+  it('a deleted row is gone before another one takes what the target holds for the same key', async () => {
+    const table = sinkTable('folded_keys', [{ name: 'id', key: true }, { name: 'v' }]);
+    withDatabase((database) => database.exec('CREATE TABLE folded_keys (id TEXT COLLATE NOCASE PRIMARY KEY, v TEXT)'));
+    const sink = createSink({ file });
+    await sink.open(contextOf('folded_keys'));
+    await sink.apply(batchOf([[upsert(table, ['a', 'old'])]], checkpointAt(1)));
+    await sink.apply(batchOf([[upsert(table, ['A', 'new']), remove(table, ['a'])]], checkpointAt(2)));
+    await sink.close();
+    expect(withDatabase((database) => database.prepare('SELECT * FROM folded_keys').raw().all())).toEqual([['A', 'new']]);
+  });
+
   it('unique values change places, over any number of rows; a row that is refused is named', async () => {
     const table = sinkTable('unique_users', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'email' }]);
     withDatabase((database) => database.exec('CREATE TABLE unique_users (id INTEGER PRIMARY KEY, email TEXT UNIQUE)'));

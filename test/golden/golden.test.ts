@@ -10,6 +10,7 @@ import { parseDatabaseHeader } from '../../src/sqlite/database-header.ts';
 import { RecordError } from '../../src/sqlite/record.ts';
 import { parseWalIndexHeader } from '../../src/sqlite/wal-index.ts';
 import { WaggleError } from '../../src/support/errors.ts';
+import { replicaRows } from '../helpers/replica-rows.ts';
 import { temporaryDirectory } from '../helpers/temporary.ts';
 
 /** Copies the golden file into a directory of the test. */
@@ -31,7 +32,7 @@ const readDatabase = async (name: string): Promise<number | string> => {
     await using mirror = mirrorSnapshot(snapshot, { directory: join(directory.path, 'mirror'), pageSize, durability: 'os', makeLogDurable: () => {} }, 1);
     const replica = Replica.read(mirror, { captured: () => true, known: null, firstVersion: 1 });
     requirePages(replica.map, snapshot);
-    return replica.readRows('t', null, Infinity)!.rowids.length;
+    return replicaRows(replica, 't').rows.length;
   } catch (error) {
     if (error instanceof WaggleError) return `${error.code} ${error.message}`;
     // What reading rows throws, and capture turns into HIVE_CORRUPT.

@@ -4,6 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
+import { until } from './until.ts';
 import { postgresBinaries, type PostgresServer } from './postgres-server.ts';
 
 const run = promisify(execFile);
@@ -34,8 +35,24 @@ export class PostgresOutage {
     await this.#control(['-m', 'immediate', 'stop']);
   }
 
+  /** SIGKILL of the postmaster: every connection is cut as soon as the server's other processes see it. */
+  async kill(): Promise<void> {
+    const pid = Number((await readFile(join(this.#data, 'postmaster.pid'), 'utf8')).split('\n')[0]);
+    process.kill(pid, 'SIGKILL');
+  }
+
   async start(): Promise<void> {
-    await this.#control(['-l', join(this.#data, '..', 'log'), '-o', this.#options, 'start']);
+    const start = (): Promise<void> => this.#control(['-l', join(this.#data, '..', 'log'), '-o', this.#options, 'start']);
+    // Refused while processes of a killed server still hold its memory.
+    await until(
+      'Postgres to start',
+      () =>
+        start().then(
+          () => true,
+          () => false,
+        ),
+      { everyMs: 100 },
+    );
   }
 
   async #control(args: readonly string[]): Promise<void> {

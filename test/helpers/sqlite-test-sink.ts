@@ -18,6 +18,7 @@ const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 export class SqliteTestSink implements Sink {
   readonly integers = 'bigint';
   readonly wants: Sink['wants'];
+  batchRows?: number;
   readonly db: Database.Database = new Database(':memory:');
   /** Asked at each call; an error is thrown there. `part`: in the middle of an apply, after a part is written. */
   fault: (call: 'open' | 'apply' | 'part' | 'commit' | 'committed') => Error | null = () => null;

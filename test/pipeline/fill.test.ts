@@ -10,7 +10,7 @@ const equal = (scene: RunnerScene): void => {
 };
 
 describe('first fill while changes go on', () => {
-  test('any commits, table rebuilds and renumberings between chunks, any faults and restarts: sink equals source', async () => {
+  test('any commits, table rebuilds and renumberings between chunks, any faults and restarts: sink equals source', { timeout: 120_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer(), async (seed) => {
         using scene = new RunnerScene();

@@ -89,6 +89,19 @@ describe('streaming', () => {
     expect(checkpoints.length).toBeLessThan(scene.source.writer.headSeq / 18 + 3);
   });
 
+  test('a sink that wants small batches gets them where nobody says otherwise', async () => {
+    using scene = new RunnerScene();
+    scene.sink.batchRows = 10;
+    const random = new Random(4);
+    for (let index = 0; index < 30; index += 1) scene.source.commit(random);
+    const { stop, runner } = scene.start({ fill: false, batch: { delayMs: 50 } });
+    await scene.until(runner, ({ state }) => state === 'streaming');
+    const before = scene.sink.calls.apply;
+    for (let index = 0; index < 100; index += 1) scene.source.commit(random);
+    await stop();
+    expect(scene.sink.calls.apply - before).toBeGreaterThan(10);
+  });
+
   test('a huge transaction is one batch of many parts', async () => {
     using scene = new RunnerScene();
     const { stop, runner } = scene.start({ fill: false });

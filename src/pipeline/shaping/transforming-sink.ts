@@ -37,6 +37,7 @@ export interface TransformOptions {
 export class TransformingSink implements Sink {
   readonly wants: Sink['wants'];
   readonly integers: 'number' | 'bigint';
+  readonly batchRows?: number;
   readonly rehearse?: NonNullable<Sink['rehearse']>;
   readonly audit?: SinkAudit;
   readonly #sink: Sink;
@@ -48,7 +49,8 @@ export class TransformingSink implements Sink {
     this.#options = options;
     this.wants = sink.wants;
     this.integers = sink.integers ?? 'number';
-    const { rehearse, audit } = sink;
+    const { batchRows, rehearse, audit } = sink;
+    if (batchRows !== undefined) this.batchRows = batchRows;
     if (rehearse !== undefined) this.rehearse = ({ parts, checkpoint }) => sink.rehearse!({ checkpoint, parts: this.#transformed(parts) });
     if (audit !== undefined)
       this.audit = {

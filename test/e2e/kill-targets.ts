@@ -21,6 +21,8 @@ export interface KillTarget extends AsyncDisposable {
   watch(scene: DaemonScene, tables: readonly string[]): Promise<void>;
   /** What was written down. The daemon has ended. */
   applied(scene: DaemonScene, tables: readonly string[]): Promise<Applied>;
+  /** A schema change ends the transaction: its batch comes again from there, and a column that is there already is emptied once more. */
+  readonly ddlCommits?: boolean;
   /** Every change is written down, not only the last one of those of a row that came together. */
   readonly keepsAll: boolean;
   compare(scene: DaemonScene): Promise<Difference>;
@@ -156,6 +158,7 @@ const openMariadb = async (): Promise<KillTarget> => {
     ...byTriggers(withQuery, '`', (table, insert) =>
       EVENTS.map((event) => `CREATE TRIGGER ${nameOf(event, table)} ${event} ON ${table} FOR EACH ROW ${insert}`),
     ),
+    ddlCommits: true,
     compare: (scene) => scene.compareMysql(server.url),
     restart: async () => {
       await server.kill();

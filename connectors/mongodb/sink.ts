@@ -49,6 +49,8 @@ interface Live {
 class MongodbSink implements Sink {
   readonly wants = 'states';
   readonly integers = 'bigint';
+  // A transaction of MongoDB should not be large: its server keeps all of it in memory.
+  readonly batchRows = 5000;
   readonly #options: MongodbOptions;
   readonly #label: string;
   readonly #token = randomUUID();

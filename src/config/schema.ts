@@ -105,7 +105,7 @@ export const sinkCommonSchema = z.strictObject({
         .max(100_000)
         .optional()
         .describe(
-          'Changes in a batch at most (a transaction is never split). Default 20000; 5000 for a webhook, which gets a batch that was broken off again.',
+          'Changes in a batch at most (a transaction is never split). Default 20000; 5000 for mongodb, whose server keeps a transaction in memory, and for a webhook, which gets a batch that was broken off again.',
         ),
       delay: duration().default('5ms').describe('Least time between two batches that are not full.'),
     })

@@ -18,7 +18,7 @@ export interface Sink {
    * d wins). `changes`: every change in log order, with before images.
    */
   readonly wants: 'states' | 'changes';
-  /** Default of `batch.rows`; left out: 20,000. Few where a batch that was broken off comes again from its beginning. */
+  /** Default of `batch.rows`; left out: 20,000. Fewer where a batch that was broken off comes again from its beginning, or where the target keeps it in memory. */
   readonly batchRows?: number;
   /**
    * While open: names the place in which the sink's tables stand, as the target itself knows it, whatever address it was reached by. Two sinks must

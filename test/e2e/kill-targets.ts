@@ -2,7 +2,7 @@
 import { PGlite } from '@electric-sql/pglite';
 import Database from 'better-sqlite3';
 import { MongoClient } from 'mongodb';
-import { createConnection } from 'mysql2/promise';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { Client } from 'pg';
 import type { DaemonScene } from '../helpers/daemon-scene.ts';
 import { mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
@@ -21,8 +21,11 @@ export interface KillTarget extends AsyncDisposable {
   watch(scene: DaemonScene, tables: readonly string[]): Promise<void>;
   /** What was written down. The daemon has ended. */
   applied(scene: DaemonScene, tables: readonly string[]): Promise<Applied>;
-  /** A schema change ends the transaction: its batch comes again from there, and a column that is there already is emptied once more. */
-  readonly ddlCommits?: boolean;
+  /**
+   * Where DDL commits: what tells the form of each table. For one whose form has changed, by a migration or for a value that did not fit, only the end
+   * state is promised: its batch comes again from there, and the target's own conversion writes rows, too.
+   */
+  readonly forms?: () => Promise<Readonly<Record<string, string>>>;
   /** Every change is written down, not only the last one of those of a row that came together. */
   readonly keepsAll: boolean;
   compare(scene: DaemonScene): Promise<Difference>;
@@ -158,7 +161,18 @@ const openMariadb = async (): Promise<KillTarget> => {
     ...byTriggers(withQuery, '`', (table, insert) =>
       EVENTS.map((event) => `CREATE TRIGGER ${nameOf(event, table)} ${event} ON ${table} FOR EACH ROW ${insert}`),
     ),
-    ddlCommits: true,
+    forms: async () => {
+      const connection = await createConnection(server.url);
+      try {
+        const [rows] = await connection.query<RowDataPacket[]>(
+          `SELECT table_name AS name, group_concat(column_name, ' ', column_type ORDER BY column_name) AS form
+           FROM information_schema.columns WHERE table_schema = database() GROUP BY table_name`,
+        );
+        return Object.fromEntries(rows.map((row) => [String(row['name']), String(row['form'])]));
+      } finally {
+        await connection.end();
+      }
+    },
     compare: (scene) => scene.compareMysql(server.url),
     restart: async () => {
       await server.kill();

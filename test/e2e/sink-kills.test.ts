@@ -44,9 +44,10 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
   const filledAt = logHead(scene.state)!;
   const tables = readLogHistory(scene.log).catalog.tables.map((table) => table.name);
   await target.watch(scene, tables);
+  const formsBefore = await target.forms?.();
   daemon = await scene.startReady();
   // Where only the end state is promised for altered tables, every other hive has none.
-  const migration = target.ddlCommits === true && round % 2 === 1 ? {} : { ddlAt: 60 };
+  const migration = target.forms !== undefined && round % 2 === 1 ? {} : { ddlAt: 60 };
   await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: seed + 1, rate: 100, ...migration });
   const seqOf = (sink: string): number => sinkStatus(scene.state, sink)?.checkpoint?.seq ?? 0;
   const goesOn = async (): Promise<void> => {
@@ -72,9 +73,10 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 
   expect(await target.compare(scene)).toMatchObject(EQUAL);
-  const { changes, altered } = loggedChanges(scene.log, filledAt);
+  const changes = rowChanges(scene.log, filledAt);
+  const forms = await target.forms?.();
   for (const [table, applied] of Object.entries(await target.applied(scene, tables))) {
-    if (target.ddlCommits === true && altered.has(table)) continue;
+    if (forms?.[table] !== formsBefore?.[table]) continue;
     const logged = changes.get(table) ?? [];
     const [known, done] = [new Set(logged), new Set(applied)];
     const unknown = applied.filter((seq) => !known.has(seq));
@@ -90,20 +92,15 @@ const killed = async (daemon: WaggleProcess, scene: DaemonScene): Promise<Waggle
   return scene.start();
 };
 
-/** Behind `after`: the seqs of the changes of rows, by table, and the tables whose schema changed. */
-const loggedChanges = (log: string, after: number): { readonly changes: ReadonlyMap<string, number[]>; readonly altered: ReadonlySet<string> } => {
+/** Seqs of the changes of rows behind `after`, by table. */
+const rowChanges = (log: string, after: number): Map<string, number[]> => {
   const byTable = new Map<string, number[]>();
-  const altered = new Set<string>();
   for (const { changes } of readLogHistory(log).transactions)
     for (const change of changes) {
-      if (change.seq === null || change.seq <= after || change.op === 't') continue;
-      if (change.op === 's') {
-        altered.add(change.name);
-        continue;
-      }
+      if (change.op === 's' || change.op === 't' || change.seq === null || change.seq <= after) continue;
       const seqs = byTable.get(change.table.name) ?? [];
       byTable.set(change.table.name, seqs);
       seqs.push(change.seq);
     }
-  return { changes: byTable, altered };
+  return byTable;
 };

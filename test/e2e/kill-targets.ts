@@ -22,8 +22,8 @@ export interface KillTarget extends AsyncDisposable {
   /** What was written down. The daemon has ended. */
   applied(scene: DaemonScene, tables: readonly string[]): Promise<Applied>;
   /**
-   * Where DDL commits: what tells the form of each table. For one whose form has changed, by a migration or for a value that did not fit, only the end
-   * state is promised: its batch comes again from there, and the target's own conversion writes rows, too.
+   * Where DDL commits: what tells the form of each table. Where one has changed, by a migration or for a value that did not fit, only the end state is
+   * promised: the batch comes again from its last schema change on, with all of its tables.
    */
   readonly forms?: () => Promise<Readonly<Record<string, string>>>;
   /** Every change is written down, not only the last one of those of a row that came together. */

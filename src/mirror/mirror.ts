@@ -13,9 +13,10 @@
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { addDifference, emptyDifference, findDifference, type PageDifference } from '../sqlite/page-difference.ts';
+import { emptyDifference, findDifference, type PageDifference } from '../sqlite/page-difference.ts';
 import { createFile, readFully, replaceFile, syncData, syncDataAside, syncDirectory, writeFully } from '../support/file.ts';
 import { PageCache } from './page-cache.ts';
+import { PendingPages } from './pending-pages.ts';
 import { type RedoBatch, RedoSegment } from './redo-segment.ts';
 
 export interface MirrorOptions {
@@ -40,22 +41,8 @@ export interface FirstState {
 
 /** A segment that has grown to more than so many times its allowed length is deleted, not kept to be used again. */
 const MAX_SPARE = 2;
-/** Pending pages that are kept to be used again. */
-const MOST_POOLED = 4096;
 /** Pages that a fold writes without a pause for the thread's other work. */
 const FOLD_SLICE = 128;
-
-/** A page of transactions that are not in a committed batch yet. */
-interface PendingPage {
-  /** Undefined: compared, and not yet staged. */
-  image: Buffer | undefined;
-  /** What `difference` found, of all transactions of the batch. */
-  readonly difference: PageDifference;
-  /** It did so for each of them. */
-  isCompared: boolean;
-  /** For which staging it did so last. */
-  comparedFor: number;
-}
 
 export class Mirror implements AsyncDisposable {
   readonly pageSize: number;
@@ -65,12 +52,8 @@ export class Mirror implements AsyncDisposable {
   readonly #cache: PageCache;
   readonly #zeros: Buffer;
   /** Images of transactions that are not in a committed batch yet. */
-  readonly #pending = new Map<number, PendingPage>();
-  /** To be used again: a batch has hundreds. */
-  readonly #pool: PendingPage[] = [];
+  readonly #pending: PendingPages;
   readonly #scratch: PageDifference;
-  /** Counts what was staged. */
-  #staged = 1;
   #active: RedoSegment;
   #sealed: RedoSegment | null = null;
   /** Folded, to be written over. */
@@ -88,6 +71,7 @@ export class Mirror implements AsyncDisposable {
     this.#fd = state.fd;
     this.#lastId = state.batchId;
     this.#zeros = Buffer.alloc(options.pageSize);
+    this.#pending = new PendingPages(options.pageSize);
     this.#scratch = emptyDifference(options.pageSize);
     this.#cache = new PageCache(options.pageSize, Math.max(64, Math.floor((options.cacheBytes ?? 16 * 1024 * 1024) / options.pageSize)));
     this.#segmentNumber = 1;
@@ -157,7 +141,7 @@ export class Mirror implements AsyncDisposable {
    */
   page(page: number): Buffer {
     if (page > this.sizePages) return this.#zeros;
-    const pending = this.#pending.get(page)?.image;
+    const pending = this.#pending.image(page);
     if (pending !== undefined) return pending;
     const cached = this.#cache.get(page);
     if (cached !== undefined) return cached;
@@ -176,39 +160,31 @@ export class Mirror implements AsyncDisposable {
    * What is found here the redo need not find again. Valid until the next call.
    */
   difference(page: number, before: Buffer, after: Buffer, sameFrom: number): PageDifference | null {
-    const found = findDifference(before, after, this.#scratch, sameFrom);
+    if (page <= this.sizePages) return this.#pending.compare(page, before, after, sameFrom);
     // Past the end `before` is zeros, whatever the files hold there.
-    if (page <= this.sizePages) {
-      const pending = this.#pendingPage(page);
-      addDifference(pending.difference, this.#scratch);
-      pending.comparedFor = this.#staged;
-    }
-    return found ? this.#scratch : null;
+    return findDifference(before, after, this.#scratch, sameFrom) ? this.#scratch : null;
   }
 
   /** Takes a transaction's images: `page` gives them from now on. The buffers must stay unchanged until `commit`. */
   stage(pages: readonly number[], image: (page: number) => Buffer, sizePages: number): void {
     this.#zeroGap(sizePages);
-    for (const page of pages) this.#stagePage(page, image(page));
+    for (const page of pages) this.#pending.stage(page, image(page));
+    this.#pending.endTransaction();
     this.sizePages = sizePages;
-    this.#staged += 1;
   }
 
   /** Appends what was staged as batch `batchId`. */
   commit(batchId: number): void {
-    // Compared, but never staged: its transaction was refused.
-    for (const [page, { image }] of this.#pending) if (image === undefined) this.#pending.delete(page);
+    const pages = this.#pending.staged();
     this.#append({
       id: batchId,
       sizePages: this.sizePages,
-      pages: [...this.#pending.keys()],
-      image: (page) => this.#pending.get(page)!.image!,
-      difference: (page) => this.#batchDifference(page),
+      pages,
+      image: (page) => this.#pending.image(page)!,
+      // What the cache holds of these pages is what the batches before have left: `page` reads no pending page into it.
+      difference: (page) => this.#pending.difference(page, this.#cache.get(page)),
     });
-    for (const [page, pending] of this.#pending) {
-      this.#cache.put(page, pending.image!);
-      this.#release(pending);
-    }
+    for (const page of pages) this.#cache.put(page, this.#pending.image(page)!);
     this.#pending.clear();
   }
 
@@ -250,42 +226,7 @@ export class Mirror implements AsyncDisposable {
 
   /** Pages between the old end and the new one that nobody writes read as zeros, whatever the files hold there. */
   #zeroGap(sizePages: number): void {
-    for (let page = this.sizePages + 1; page <= sizePages; page += 1) this.#stagePage(page, this.#zeros);
-  }
-
-  #pendingPage(page: number): PendingPage {
-    let pending = this.#pending.get(page);
-    if (pending === undefined) {
-      pending = this.#pool.pop() ?? { image: undefined, difference: emptyDifference(this.pageSize), isCompared: true, comparedFor: 0 };
-      this.#pending.set(page, pending);
-    }
-    return pending;
-  }
-
-  #stagePage(page: number, image: Buffer): void {
-    const pending = this.#pendingPage(page);
-    pending.image = image;
-    if (pending.comparedFor !== this.#staged) pending.isCompared = false;
-  }
-
-  #release(pending: PendingPage): void {
-    if (this.#pool.length >= MOST_POOLED) return;
-    pending.image = undefined;
-    pending.difference.fill(0);
-    pending.isCompared = true;
-    pending.comparedFor = 0;
-    this.#pool.push(pending);
-  }
-
-  /** Where a pending page differs from what the batches before have left; null: not known. */
-  #batchDifference(page: number): PageDifference | null {
-    const pending = this.#pending.get(page)!;
-    if (pending.isCompared) return pending.difference;
-    // What the cache holds of it is what they have left: `page` reads no pending page into it.
-    const before = this.#cache.get(page);
-    if (before === undefined) return null;
-    findDifference(before, pending.image!, this.#scratch);
-    return this.#scratch;
+    for (let page = this.sizePages + 1; page <= sizePages; page += 1) this.#pending.stage(page, this.#zeros);
   }
 
   #append(batch: Omit<RedoBatch, 'previousId'>): void {

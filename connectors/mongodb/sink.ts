@@ -7,17 +7,7 @@
 import { randomUUID } from 'node:crypto';
 import { type ClientSession, MongoClient, type MongoClientOptions } from 'mongodb';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type {
-  Batch,
-  Sink,
-  SinkAudit,
-  SinkChange,
-  SinkContext,
-  SinkRowChange,
-  SinkSchemaChange,
-  SinkTable,
-  SinkTruncateChange,
-} from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointCollection, withSession } from './checkpoint-collection.ts';
 import { CollectionAudit } from './collection-audit.ts';
@@ -104,8 +94,7 @@ class MongodbSink implements Sink {
       for await (const part of batch.parts) {
         for (const change of part) {
           place = (change.table ?? undefined)?.name;
-          const waiting = this.#take(live, change);
-          if (waiting !== undefined) await waiting;
+          await this.#take(live, change);
         }
         for (const writer of live.writers.values()) await this.#flush(live, writer);
       }
@@ -152,41 +141,32 @@ class MongodbSink implements Sink {
     await live?.client.close().catch(() => {});
   }
 
-  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
-  #take(live: Live, change: SinkChange): Promise<void> | undefined {
-    if (change.op === 's') return this.#alter(live, change);
-    const writer = live.writers.get(change.table.name);
-    if (writer?.target.table !== change.table) return this.#openWriter(live, change.table).then((opened) => this.#give(live, opened, change));
-    return this.#give(live, writer, change);
-  }
-
-  #give(live: Live, writer: CollectionWriter, change: SinkRowChange | SinkTruncateChange): Promise<void> | undefined {
-    if (change.op === 't') return this.#empty(live, writer, change);
-    return writer.add(change) ? this.#flush(live, writer) : undefined;
-  }
-
-  async #alter(live: Live, change: SinkSchemaChange): Promise<void> {
-    for (const writer of live.writers.values()) await this.#flush(live, writer);
-    await this.#settle();
-    live.writers.clear();
-    if (change.table === null) return;
-    const writer = await this.#openWriter(live, change.table);
-    await writer.target.alter(live.target, change);
-  }
-
-  async #empty(live: Live, writer: CollectionWriter, change: SinkTruncateChange): Promise<void> {
-    await this.#flush(live, writer);
-    await this.#settle();
-    const { collection } = writer.target;
-    const { work } = live.target;
-    if (change.mark !== undefined) {
-      await writer.target.markAll(live.target, change.mark);
+  async #take(live: Live, change: SinkChange): Promise<void> {
+    if (change.op === 's') {
+      for (const writer of live.writers.values()) await this.#flush(live, writer);
+      await this.#settle();
+      live.writers.clear();
+      if (change.table === null) return;
+      const writer = await this.#openWriter(live, change.table);
+      await writer.target.alter(live.target, change);
       return;
     }
-    const filter = work.session === undefined ? removedBy(change) : {};
-    if (work.session !== undefined && (await collection.estimatedDocumentCount()) > MAX_DELETED)
-      await work.outside(() => collection.deleteMany(filter));
-    else await collection.deleteMany(filter, withSession(work.session));
+    let writer = live.writers.get(change.table.name);
+    if (writer?.target.table !== change.table) writer = await this.#openWriter(live, change.table);
+    if (change.op === 't') {
+      await this.#flush(live, writer);
+      await this.#settle();
+      const { collection } = writer.target;
+      const { work } = live.target;
+      if (change.mark !== undefined) {
+        await writer.target.markAll(live.target, change.mark);
+        return;
+      }
+      const filter = work.session === undefined ? removedBy(change) : {};
+      if (work.session !== undefined && (await collection.estimatedDocumentCount()) > MAX_DELETED)
+        await work.outside(() => collection.deleteMany(filter));
+      else await collection.deleteMany(filter, withSession(work.session));
+    } else if (writer.add(change)) await this.#flush(live, writer);
   }
 
   async #openWriter(live: Live, table: SinkTable): Promise<CollectionWriter> {

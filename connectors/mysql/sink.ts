@@ -6,17 +6,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type {
-  Batch,
-  Sink,
-  SinkAudit,
-  SinkChange,
-  SinkContext,
-  SinkRowChange,
-  SinkSchemaChange,
-  SinkTable,
-  SinkTruncateChange,
-} from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { toSinkError } from './errors.ts';
@@ -106,8 +96,7 @@ class MysqlSink implements Sink {
           const { seq } = change.source;
           if (seq !== null && seq > applied.behind && seq <= applied.upTo) continue;
           table = change.table ?? undefined;
-          const waiting = this.#take(live, change, batch.checkpoint);
-          if (waiting !== undefined) await waiting;
+          await this.#take(live, change, batch.checkpoint);
         }
         for (const writer of live.writers.values()) await this.#flush(writer);
       }
@@ -150,34 +139,25 @@ class MysqlSink implements Sink {
     await live?.session.close();
   }
 
-  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
-  #take(live: Live, change: SinkChange, checkpoint: Checkpoint): Promise<void> | undefined {
-    if (change.op === 's') return this.#alter(live, change, checkpoint);
-    const writer = live.writers.get(change.table.name);
-    if (writer?.target.table !== change.table) return this.#openWriter(live, change.table).then((opened) => this.#give(opened, change));
-    return this.#give(writer, change);
-  }
-
-  #give(writer: TableWriter, change: SinkRowChange | SinkTruncateChange): Promise<void> | undefined {
-    if (change.op === 't') return this.#empty(writer, change);
-    return writer.add(change) ? this.#flush(writer) : undefined;
-  }
-
-  async #alter(live: Live, change: SinkSchemaChange, checkpoint: Checkpoint): Promise<void> {
-    for (const writer of live.writers.values()) await this.#flush(writer);
-    await this.#settle();
-    live.writers.clear();
-    const { seq } = change.source;
-    if (seq !== null && change.table !== null) await live.checkpoints.mark(checkpoint, seq - 1);
-    const target = await applySchemaChange(live.target, change, live.filling);
-    if (target !== null) this.#addWriter(live, target);
-  }
-
-  async #empty(writer: TableWriter, { mark }: SinkTruncateChange): Promise<void> {
-    await this.#flush(writer);
-    await this.#settle();
-    if (mark === undefined) await writer.target.deleteAll();
-    else await writer.target.markAll(mark);
+  async #take(live: Live, change: SinkChange, checkpoint: Checkpoint): Promise<void> {
+    if (change.op === 's') {
+      for (const writer of live.writers.values()) await this.#flush(writer);
+      await this.#settle();
+      live.writers.clear();
+      const { seq } = change.source;
+      if (seq !== null && change.table !== null) await live.checkpoints.mark(checkpoint, seq - 1);
+      const target = await applySchemaChange(live.target, change, live.filling);
+      if (target !== null) this.#addWriter(live, target);
+      return;
+    }
+    let writer = live.writers.get(change.table.name);
+    if (writer?.target.table !== change.table) writer = await this.#openWriter(live, change.table);
+    if (change.op === 't') {
+      await this.#flush(writer);
+      await this.#settle();
+      if (change.mark === undefined) await writer.target.deleteAll();
+      else await writer.target.markAll(change.mark);
+    } else if (writer.add(change)) await this.#flush(writer);
   }
 
   async #openWriter(live: Live, table: SinkTable): Promise<TableWriter> {

@@ -4,17 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
-import type {
-  Batch,
-  Sink,
-  SinkAudit,
-  SinkChange,
-  SinkContext,
-  SinkRowChange,
-  SinkSchemaChange,
-  SinkTable,
-  SinkTruncateChange,
-} from '../../src/pipeline/sink.ts';
+import type { Batch, Sink, SinkAudit, SinkChange, SinkContext, SinkTable } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { CheckpointTable, prepareTables } from './checkpoint-table.ts';
 import { isOrderConflict, ordersOf, parentsFirst, readConstraints } from './constraints.ts';
@@ -139,8 +129,7 @@ export class SqlSink implements Sink {
       for await (const part of batch.parts) {
         for (const change of part) {
           place = (change.table ?? null)?.name;
-          const waiting = this.#take(live, change);
-          if (waiting !== undefined) await waiting;
+          await this.#take(live, change);
         }
         await this.#flushAll(live);
       }
@@ -162,31 +151,22 @@ export class SqlSink implements Sink {
     await live?.session.close();
   }
 
-  /** Undefined: nothing is to be waited for, as for nearly all of some thousand rows. */
-  #take(live: Live, change: SinkChange): Promise<void> | undefined {
-    if (change.op === 's') return this.#alter(live, change);
-    const writer = live.writers.get(change.table.name);
-    if (writer?.target.table !== change.table) return this.#openWriter(live, change.table).then((opened) => this.#give(live, opened, change));
-    return this.#give(live, writer, change);
-  }
-
-  #give(live: Live, writer: TableWriter, change: SinkRowChange | SinkTruncateChange): Promise<void> | undefined {
-    if (change.op === 't') return this.#empty(live, writer, change);
-    return writer.add(change) ? this.#flush(live, writer) : undefined;
-  }
-
-  async #alter(live: Live, change: SinkSchemaChange): Promise<void> {
-    await this.#flushAll(live);
-    await this.#settle();
-    live.writers.clear();
-    const target = await applySchemaChange(live.target, change, live.filling);
-    if (target !== null) await this.#addWriter(live, target);
-  }
-
-  async #empty(live: Live, writer: TableWriter, { mark }: SinkTruncateChange): Promise<void> {
-    await this.#flush(live, writer);
-    await this.#settle();
-    await (mark === undefined ? writer.target.deleteAll() : writer.target.markAll(mark));
+  async #take(live: Live, change: SinkChange): Promise<void> {
+    if (change.op === 's') {
+      await this.#flushAll(live);
+      await this.#settle();
+      live.writers.clear();
+      const target = await applySchemaChange(live.target, change, live.filling);
+      if (target !== null) await this.#addWriter(live, target);
+      return;
+    }
+    let writer = live.writers.get(change.table.name);
+    if (writer?.target.table !== change.table) writer = await this.#openWriter(live, change.table);
+    if (change.op === 't') {
+      await this.#flush(live, writer);
+      await this.#settle();
+      await (change.mark === undefined ? writer.target.deleteAll() : writer.target.markAll(change.mark));
+    } else if (writer.add(change)) await this.#flush(live, writer);
   }
 
   async #openWriter(live: Live, table: SinkTable): Promise<TableWriter> {

@@ -14,7 +14,7 @@ import { WaggleError } from '../../support/errors.ts';
 import { DeadLetterTopic } from './dead-letter-topic.ts';
 import { Lane, type PartitionOf } from './lane.ts';
 import { TableForms } from './table-forms.ts';
-import { groupOf, type Publisher, topicsOf } from './topics-of.ts';
+import { deadLetterTopicOf, groupOf, type Publisher, topicsOf } from './topics-of.ts';
 
 export interface MemberOptions extends Publisher {
   readonly kafka: Kafka;
@@ -83,7 +83,7 @@ export class KafkaMember {
       group: `${group}.schema`,
       onForm: () => changed.abort(),
     });
-    const letters = this.#options.keepRefused ? new DeadLetterTopic(kafka, { topic: `${prefix}.waggle-dead-letters`, sink: name, admin }) : null;
+    const letters = this.#options.keepRefused ? new DeadLetterTopic(kafka, { topic: deadLetterTopicOf(this.#options), sink: name, admin }) : null;
     this.#letters = letters;
     try {
       await admin.connect();

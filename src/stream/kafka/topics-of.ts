@@ -19,5 +19,8 @@ export const topicsOf = async (admin: Admin, { prefix, topic }: Publisher): Prom
   return new Map(topics.map(({ name, partitions }) => [name, partitions.length]));
 };
 
+/** Where members keep what their target refuses. */
+export const deadLetterTopicOf = ({ prefix }: Publisher): string => `${prefix}.waggle-dead-letters`;
+
 /** The consumer group of the members that feed a sink. */
 export const groupOf = ({ prefix }: Publisher, sink: string): string => `${prefix}.waggle.${sink}`;

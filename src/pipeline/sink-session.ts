@@ -48,8 +48,7 @@ export interface SessionOptions {
   readonly observer: SessionObserver;
   /** Where refused rows go; null: the first of them is the session's error. */
   readonly letters: DeadLetters | null;
-  /** Null: nothing is asked of the sink but to follow. */
-  readonly tasks: SinkTasks | null;
+  readonly tasks: SinkTasks;
   /** What the mapping was made of: tables whose part of it changed are read anew. */
   readonly mappingSpec: MappingSpec;
   /** What the sinks of one daemon write; null: there is no other. */
@@ -96,17 +95,24 @@ export class SinkSession {
   /** Returns when stopped, with everything that was in the log then applied. Rejects with the first error. */
   async run(stop: StopSignals): Promise<void> {
     const { sink, context, observer } = this.#options;
+    // Before the target is reached: what commits while it is down belongs to the sink, too.
+    const beginning = this.#beginning();
     const known = await sink.open(context);
     const catalog = await this.#captureStarted(stop);
     if (catalog === null) return;
-    await this.#begin(known, catalog);
+    await this.#begin(known ?? beginning, catalog);
+    if (beginning !== null) {
+      // At once: a row that is refused in the first batch must not meet a target without a checkpoint.
+      if (known === null) await this.#applier.save();
+      this.#options.tasks.forgetBeginning();
+    }
     observer.opened(this.#applier.checkpoint, this.#applier.cursor);
     const tasks = this.#taskRunner(stop);
     this.#tasks = tasks;
     while (!stop.abandon.aborted) {
       if (this.#applier.cursor !== null && !stop.finish.aborted) {
         await this.#fillStep(this.#applier.cursor, stop);
-      } else if (!stop.finish.aborted && tasks !== null && (await tasks.step())) {
+      } else if (!stop.finish.aborted && (await tasks.step())) {
         // The stream came along with it.
       } else if (!(await this.#streamStep(stop))) {
         break;
@@ -125,6 +131,14 @@ export class SinkSession {
       if (stop.finish.aborted) return null;
       await clock.sleep(CAPTURE_POLL_MS, stop.finish);
     }
+  }
+
+  /** Of a sink that is not filled: where it begins while its target has no checkpoint. */
+  #beginning(): Checkpoint | null {
+    const { fill, tasks, reader } = this.#options;
+    if (fill) return null;
+    const { logId, term, head } = reader.info();
+    return tasks.beginning({ logId, term, seq: head.seq, txid: head.txid, fill: null });
   }
 
   async #begin(known: Checkpoint | null, catalog: Catalog): Promise<void> {
@@ -159,17 +173,17 @@ export class SinkSession {
     const names = (catalog?.tables ?? []).filter((table) => mapping.table(table) !== null).map((table) => table.name);
     const cursor = fill ? beginFill(names, reconcile) : null;
     this.#applier.begin({ logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(cursor) }, cursor);
-    this.#options.tasks?.saveMapping(JSON.stringify(this.#options.mappingSpec));
-    // Saved at once: a kill before the first batch must not lose what comes between, and a row that is refused in it must not meet the old checkpoint.
-    if (cursor === null || reconcile) await this.#applier.save();
+    this.#options.tasks.saveMapping(JSON.stringify(this.#options.mappingSpec));
+    // Saved at once: a row that is refused in the first batch must not meet the old checkpoint.
+    if (reconcile) await this.#applier.save();
   }
 
   /** Tables that the sink did not get before are filled; those that it gets in another form now are compared and mended, or filled where that cannot be. */
   async #followMapping(catalog: Catalog): Promise<void> {
     const { tasks, mappingSpec, sink, logger } = this.#options;
     const spec = JSON.stringify(mappingSpec);
-    const before = tasks?.mapping() ?? null;
-    if (tasks === null || before === spec) return;
+    const before = tasks.mapping();
+    if (before === spec) return;
     if (before !== null) {
       const { added, changed } = mappingChanges(before, mappingSpec, catalog);
       const refilled = sink.audit === undefined ? [...added, ...changed] : added;
@@ -185,9 +199,8 @@ export class SinkSession {
     await this.#applier.save();
   }
 
-  #taskRunner(stop: StopSignals): TaskRunner | null {
+  #taskRunner(stop: StopSignals): TaskRunner {
     const { tasks, reader, clock } = this.#options;
-    if (tasks === null) return null;
     return new TaskRunner(this.#options, tasks, {
       applier: this.#applier,
       reach: async (asOf) => {

@@ -1,6 +1,7 @@
 /** The state of capture and of all sinks in `<state>/sinks.db`: written by the daemon's main thread, read by `waggle status` at any time. */
 import { closeSync, existsSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
+import type { Checkpoint } from '../change/change.ts';
 import { stateError } from '../log/state-errors.ts';
 import { type ErrorCode, WaggleError } from '../support/errors.ts';
 import type { AuditResult, DifferentValue } from './audit.ts';
@@ -75,7 +76,8 @@ export class SinkStore implements Disposable {
         `CREATE TABLE IF NOT EXISTS tasks (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, kind TEXT NOT NULL, tables TEXT, slow INTEGER NOT NULL,
            "values" INTEGER NOT NULL, state TEXT NOT NULL, result TEXT, error TEXT, started_at_ms INTEGER, updated_at_ms INTEGER NOT NULL);
          CREATE TABLE IF NOT EXISTS task_values (task INTEGER PRIMARY KEY, "values" TEXT NOT NULL, saved_at_ms INTEGER NOT NULL);
-         CREATE TABLE IF NOT EXISTS mappings (sink TEXT PRIMARY KEY, spec TEXT NOT NULL) WITHOUT ROWID`,
+         CREATE TABLE IF NOT EXISTS mappings (sink TEXT PRIMARY KEY, spec TEXT NOT NULL) WITHOUT ROWID;
+         CREATE TABLE IF NOT EXISTS beginnings (sink TEXT PRIMARY KEY, checkpoint TEXT NOT NULL) WITHOUT ROWID`,
       );
       if (database.pragma('user_version', { simple: true }) === 0) database.pragma(`user_version = ${FORMAT}`);
       return database;
@@ -110,6 +112,7 @@ export class SinkStore implements Disposable {
   remove(name: string): void {
     this.#try(() => {
       this.#database.prepare('DELETE FROM sinks WHERE name = ?').run(name);
+      this.forgetBeginning(name);
     });
   }
 
@@ -188,6 +191,26 @@ export class SinkStore implements Disposable {
   saveMapping(sink: string, spec: string): void {
     this.#try(() => {
       this.#database.prepare('INSERT OR REPLACE INTO mappings (sink, spec) VALUES (?, ?)').run(sink, spec);
+    });
+  }
+
+  /** Where a sink begins that is not filled; null: nothing is kept. */
+  beginning(sink: string): Checkpoint | null {
+    return this.#try(() => {
+      const text = this.#database.prepare<[string], string>('SELECT checkpoint FROM beginnings WHERE sink = ?').pluck().get(sink);
+      return text === undefined ? null : (JSON.parse(text) as Checkpoint);
+    });
+  }
+
+  saveBeginning(sink: string, checkpoint: Checkpoint): void {
+    this.#try(() => {
+      this.#database.prepare('INSERT OR REPLACE INTO beginnings (sink, checkpoint) VALUES (?, ?)').run(sink, JSON.stringify(checkpoint));
+    });
+  }
+
+  forgetBeginning(sink: string): void {
+    this.#try(() => {
+      this.#database.prepare('DELETE FROM beginnings WHERE sink = ?').run(sink);
     });
   }
 

@@ -1,4 +1,8 @@
-/** What a sink's runner is asked for, by the command line, by the clock and by a changed configuration; and how far it is. In `sinks.db`. */
+/**
+ * What a sink's runner is asked for, by the command line, by the clock and by a changed configuration, how far it is, and what of it the target
+ * does not hold. In `sinks.db`.
+ */
+import type { Checkpoint } from '../change/change.ts';
 import type { Clock } from '../support/clock.ts';
 import type { WaggleError } from '../support/errors.ts';
 import type { AuditResult, DifferentValue } from './audit.ts';
@@ -77,6 +81,20 @@ export class SinkTasks {
 
   saveMapping(spec: string): void {
     this.#options.store.saveMapping(this.#options.sink, spec);
+  }
+
+  /** Where a sink begins that is not filled: where the log was (`head`) when it was first to run, however long its target could not be reached then. */
+  beginning(head: Checkpoint): Checkpoint {
+    const { store, sink } = this.#options;
+    const kept = store.beginning(sink);
+    if (kept !== null) return kept;
+    store.saveBeginning(sink, head);
+    return head;
+  }
+
+  /** The target has a checkpoint of its own now. */
+  forgetBeginning(): void {
+    this.#options.store.forgetBeginning(this.#options.sink);
   }
 
   #save(task: SinkTask): SinkTask {

@@ -1,8 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { WaggleError } from '../../src/support/errors.ts';
 import { Random } from '../helpers/random.ts';
 import { RunnerScene } from '../helpers/runner-scene.ts';
+import { SqliteTestSink } from '../helpers/sqlite-test-sink.ts';
 
 const equal = (scene: RunnerScene): void => {
   const { source, sink } = scene.tables();
@@ -163,5 +165,33 @@ describe('a checkpoint that is not in the log', () => {
     scene.source.commit(random);
     await stop();
     expect(scene.source.readRowsCalls).toBe(calls);
+  });
+
+  test('fill: false begins where the log was when the sink was first to run, also when its target answers only later, to another daemon', async () => {
+    using scene = new RunnerScene();
+    const random = new Random(12);
+    scene.source.seed(random, 30);
+    scene.sink = new SqliteTestSink('changes');
+    const begun = scene.source.writer.headSeq;
+    scene.sink.fault = (call) => (call === 'open' ? new WaggleError('SINK_UNREACHABLE', 'down') : null);
+    const first = scene.start({ fill: false });
+    await scene.until(first.runner, ({ state }) => state === 'retrying');
+    scene.source.commit(random);
+    await first.stop();
+    scene.source.commit(random);
+
+    scene.sink.fault = () => null;
+    const second = scene.start({ fill: false });
+    await scene.caughtUp(second.runner);
+    await second.stop();
+    expect(scene.sink.ops).toHaveLength(scene.source.writer.headSeq - begun);
+    // From here on its own checkpoint counts.
+    const before = scene.sink.ops.length;
+    scene.source.commit(random);
+    const third = scene.start({ fill: false });
+    await scene.caughtUp(third.runner);
+    await third.stop();
+    expect(scene.sink.ops).toHaveLength(scene.source.writer.headSeq - begun);
+    expect(scene.sink.ops.length).toBeGreaterThan(before);
   });
 });

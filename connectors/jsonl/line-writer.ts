@@ -17,7 +17,7 @@ export class LineWriter {
 
   async writeBatch(batch: Batch): Promise<void> {
     let block = '';
-    for await (const part of batch.parts) {
+    for await (const part of batch.parts()) {
       for (const change of part) {
         block += `${this.#encoder.encode(change)}\n`;
         if (block.length < BLOCK_CHARACTERS) continue;

@@ -101,7 +101,7 @@ export class KafkaSink implements Sink {
       const publication = new Publication(live.publication);
       // First, so that its partition is made known to the coordinator together with the others: in a transaction the order over topics means nothing.
       await addAll(outbox, [this.#checkpointRecord(live, batch.checkpoint)]);
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         for (const change of part) {
           if (change.op !== 's' && !publication.knows(change)) await publication.meet(change);
           await addAll(outbox, publication.records(change));

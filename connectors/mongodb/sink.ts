@@ -91,7 +91,7 @@ class MongodbSink implements Sink {
     try {
       live.filling ||= batch.checkpoint.fill !== null;
       await work.begin();
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         for (const change of part) {
           place = (change.table ?? undefined)?.name;
           await this.#take(live, change);

@@ -8,16 +8,17 @@
  * `token` fences: who opens a sink writes his own token, and each batch locks the row and looks whether the token is
  * still his. log_id NULL: opened, nothing applied yet.
  *
- * DDL commits what was applied before it, ahead of the batch's checkpoint. Rows that come again do no harm; rows of before a schema
- * change would, because columns have other names now. So `part_seq` goes in with what is applied before a schema change: everything
- * up to it is there and is passed over when it comes again, in one batch or in several. It counts for its log and term only.
+ * DDL commits what was applied before it, ahead of the batch's checkpoint. Rows of before a schema change must not come behind it, because columns
+ * have other names then. So `part_seq` goes in with what is applied before a schema change: everything up to it is there and is passed over when it
+ * comes again, in one batch or in several. It counts for its log and term only. All other DDL (a new table, a widened column) waits until nothing of a
+ * batch is open.
  *
  * created_at NULL: the table is about to be created.
  */
 import type { Checkpoint } from '../../src/change/change.ts';
 import { WaggleError } from '../../src/support/errors.ts';
 import { quoteLiteral } from './names.ts';
-import type { Session } from './session.ts';
+import type { ResultRow, Session } from './session.ts';
 
 export const CHECKPOINT_TABLE = 'waggle_checkpoint';
 export const TABLE_TABLE = 'waggle_table';
@@ -41,7 +42,7 @@ export class CheckpointTable {
   readonly #sink: string;
   readonly #sinkName: string;
   readonly #token: string;
-  /** What an attempt before left behind. */
+  /** What was committed ahead of the checkpoint. */
   #part: Part | null = null;
   #seq = 0;
 
@@ -68,8 +69,8 @@ export class CheckpointTable {
       throw this.#fenced();
     }
     await this.#session.query(`UPDATE ${CHECKPOINT_TABLE} SET token = ${token} WHERE sink = ${this.#sink}; COMMIT`);
-    const { log_id: logId, term, seq, txid, fill, part_log: partLog, part_term: partTerm, part_seq: partSeq } = row;
-    this.#part = partLog == null || partTerm == null || partSeq == null ? null : { logId: partLog, term: partTerm, seq: Number(partSeq) };
+    const { log_id: logId, term, seq, txid, fill } = row;
+    this.#part = partOf(row);
     this.#seq = Number(seq ?? 0);
     if (logId == null || term == null || seq == null || txid == null) return null;
     return { logId, term, seq: this.#seq, txid, fill: fill ?? null };
@@ -77,9 +78,12 @@ export class CheckpointTable {
 
   /** Begins the transaction of a batch, or goes on after DDL. From here to its end no other runner can take the sink over. */
   async begin(): Promise<void> {
-    const [row] = await this.#session.query(`START TRANSACTION; SELECT token FROM ${CHECKPOINT_TABLE} WHERE sink = ${this.#sink} FOR UPDATE`);
+    const [row] = await this.#session.query(
+      `START TRANSACTION; SELECT token, part_log, part_term, part_seq FROM ${CHECKPOINT_TABLE} WHERE sink = ${this.#sink} FOR UPDATE`,
+    );
     if (row === undefined) throw new WaggleError('SINK_CHECKPOINT_UNKNOWN', `sink ${this.#sinkName}: its checkpoint was removed from the target`);
     if (row['token'] !== this.#token) throw this.#fenced();
+    this.#part = partOf(row);
   }
 
   /** Behind which seq and up to which the batch was applied before; what comes again from before the checkpoint is a row's own business. In a transaction. */
@@ -119,6 +123,9 @@ export class CheckpointTable {
     return new WaggleError('SINK_FENCED', `sink ${this.#sinkName}: another runner has taken it over`);
   }
 }
+
+const partOf = ({ part_log: logId, part_term: term, part_seq: seq }: ResultRow): Part | null =>
+  logId == null || term == null || seq == null ? null : { logId, term, seq: Number(seq) };
 
 /** Creates both tables where they are missing; asks first, so that no right to create is needed later. */
 export const prepareTables = async (session: Session, collation: string): Promise<void> => {

@@ -1,8 +1,9 @@
 /**
  * The connector `mysql`: MySQL (8.0.17 or newer) and MariaDB (10.5 or newer) through `mysql2`. States are applied set-wise, a batch and its
- * checkpoint in one transaction: after any crash the target stands exactly at its checkpoint. Not so a batch that needs DDL
- * (a new table or column, a widened one): DDL commits, so that others can see its first part; it comes again after a crash,
- * and ends in the same state. For the same reason a batch cannot be rehearsed: the sink itself names the row that the target refuses.
+ * checkpoint in one transaction: after any crash the target stands exactly at its checkpoint. DDL commits. So a batch that meets a table or column
+ * that is to be made, or to be widened, is taken back, and begins again behind the DDL. Only what stands before a schema change of the hive is committed
+ * ahead of the checkpoint, and marked: others see it, and it is not applied again. For the same reason a batch cannot be rehearsed: the sink itself names
+ * the row that the target refuses.
  */
 import { randomUUID } from 'node:crypto';
 import type { Checkpoint } from '../../src/change/change.ts';
@@ -19,12 +20,17 @@ import { type Target, TargetTable } from './target-table.ts';
 
 export const createSink = (options: MysqlOptions): Sink => new MysqlSink(options);
 
+/** The batch: for DDL, which commits. */
+class TakenBack extends Error {}
+
 /** What an open connection has. */
 interface Live {
   readonly session: Session;
   readonly checkpoints: CheckpointTable;
   readonly target: Target;
   readonly writers: Map<string, TableWriter>;
+  /** Rows were written since the last point to which the target may be committed. */
+  unmarked: boolean;
   /** Waggle's own tables may be created although they were created before: nothing of this sink is there yet. */
   filling: boolean;
 }
@@ -56,7 +62,6 @@ class MysqlSink implements Sink {
     let session: Session | null = null;
     try {
       session = await Session.open(this.#options, context);
-      const connection = session;
       const [settings] = await session.query(SETTINGS);
       const collation = settings?.['collation'];
       if (collation == null)
@@ -71,12 +76,10 @@ class MysqlSink implements Sink {
         collation,
         maxPacketBytes: Number(settings?.['packet']),
         logger: context.logger,
-        ddl: async (sql) => {
-          await connection.query(sql);
-          await checkpoints.begin();
-        },
+        ddl: (...statements) => this.#ddl(statements),
       };
-      this.#live = { session, checkpoints, target, writers: new Map(), filling: checkpoint === null || checkpoint.fill !== null };
+      const filling = checkpoint === null || checkpoint.fill !== null;
+      this.#live = { session, checkpoints, target, writers: new Map(), unmarked: false, filling };
       return checkpoint;
     } catch (error) {
       await session?.close();
@@ -86,12 +89,19 @@ class MysqlSink implements Sink {
 
   async apply(batch: Batch): Promise<void> {
     const live = this.#open();
+    live.filling ||= batch.checkpoint.fill !== null;
+    while (!(await this.#applyOnce(live, batch))) live.writers.clear();
+    live.filling = batch.checkpoint.fill !== null;
+  }
+
+  /** False: taken back for DDL, which is done now. */
+  async #applyOnce(live: Live, batch: Batch): Promise<boolean> {
     let table: SinkTable | undefined;
     try {
-      live.filling ||= batch.checkpoint.fill !== null;
+      live.unmarked = false;
       await live.checkpoints.begin();
       const applied = await live.checkpoints.applied(batch.checkpoint);
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         for (const change of part) {
           const { seq } = change.source;
           if (seq !== null && seq > applied.behind && seq <= applied.upTo) continue;
@@ -103,12 +113,27 @@ class MysqlSink implements Sink {
       await this.#settle();
       table = undefined;
       await live.checkpoints.commit(batch.checkpoint);
-      live.filling = batch.checkpoint.fill !== null;
+      return true;
     } catch (error) {
       const under = this.#underWay?.statement.writer.target;
       this.#underWay = null;
+      if (error instanceof TakenBack) return false;
       throw this.#failed(error, under?.table ?? table);
     }
+  }
+
+  /** Nothing of the batch may be under way. Throws TakenBack where it was to be taken back. */
+  async #ddl(statements: readonly string[]): Promise<void> {
+    const { session, checkpoints, unmarked } = this.#open();
+    if (unmarked) {
+      await session.query('ROLLBACK');
+      await checkpoints.begin();
+    }
+    for (const statement of statements) {
+      await session.query(statement);
+      await checkpoints.begin();
+    }
+    if (unmarked) throw new TakenBack();
   }
 
   readonly audit: SinkAudit = {
@@ -145,7 +170,10 @@ class MysqlSink implements Sink {
       await this.#settle();
       live.writers.clear();
       const { seq } = change.source;
-      if (seq !== null && change.table !== null) await live.checkpoints.mark(checkpoint, seq - 1);
+      if (seq !== null && change.table !== null) {
+        await live.checkpoints.mark(checkpoint, seq - 1);
+        live.unmarked = false;
+      }
       const target = await applySchemaChange(live.target, change, live.filling);
       if (target !== null) this.#addWriter(live, target);
       return;
@@ -155,6 +183,7 @@ class MysqlSink implements Sink {
     if (change.op === 't') {
       await this.#flush(writer);
       await this.#settle();
+      live.unmarked = true;
       if (change.mark === undefined) await writer.target.deleteAll();
       else await writer.target.markAll(change.mark);
     } else if (writer.add(change)) await this.#flush(writer);
@@ -176,6 +205,7 @@ class MysqlSink implements Sink {
   async #flush(writer: TableWriter): Promise<void> {
     for (const statement of await writer.take()) {
       await this.#settle();
+      this.#open().unmarked = true;
       const done = writer.write(statement);
       // Whoever awaits `done` next gets the error; until then it must not count as unhandled.
       done.catch(() => {});

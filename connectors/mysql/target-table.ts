@@ -1,6 +1,6 @@
 /**
  * A table of the target as it is, made to fit a SinkTable: created, columns added or renamed, columns widened. DDL commits
- * what was applied before it (see CheckpointTable); each step may be done twice, because a kill can come between any two.
+ * (see `Target.ddl`); each step may be done twice, because a kill can come between any two.
  */
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
@@ -21,8 +21,12 @@ export interface Target {
   readonly collation: string;
   readonly maxPacketBytes: number;
   readonly logger: Logger;
-  /** Runs a statement that commits, and begins the transaction again behind it. */
-  ddl(sql: string): Promise<void>;
+  /**
+   * Runs statements that commit, one after the other, with nothing of a batch before them: what of it is not marked as applied is taken back, and
+   * the call rejects behind them, so that the batch begins again. A kill can come between any two.
+   * Nothing behind the call may be needed for the table to be right.
+   */
+  ddl(...statements: readonly string[]): Promise<void>;
 }
 
 export interface TargetColumn {
@@ -129,24 +133,22 @@ export class TargetTable {
     const isKey = this.table.key.includes(index);
     const typeName = typeNameOf(widened, isKey ? this.table.key.length : 0);
     const definition = `${typeName}${widened === 'text' ? ` CHARACTER SET utf8mb4 COLLATE ${collation}` : ''} ${isKey ? 'NOT NULL' : 'NULL'}`;
+    logger.warn({ table: this.name, column: column.name, from: type, to: typeName }, 'widening column for a value that does not fit');
     if (kind === 'float' || kind === 'blob') await this.#exchange(index, definition);
     else await this.#target.ddl(`ALTER TABLE ${this.quoted} MODIFY COLUMN ${quoted} ${definition}`);
-    logger.warn({ table: this.name, column: column.name, from: type, to: typeName }, 'column widened for a value that did not fit');
     column.type = typeName;
     column.kind = widened;
   }
 
   /** To text through a second column: MySQL's own text of a double or of bytes is not ours, and nothing could tell a half-done conversion. */
   async #exchange(index: number, definition: string): Promise<void> {
-    const { session, ddl } = this.#target;
     const { name, quoted, kind } = this.columns[index]!;
     const { table } = this;
     const isKey = table.key.includes(index);
     const second = `waggle_${createHash('sha256').update(name).digest('hex').slice(0, 16)}`;
     const state = await findTable(this.#target, this.name);
-    if (!state.columns.some((found) => found.name === second))
-      await ddl(`ALTER TABLE ${this.quoted} ADD COLUMN ${second} ${definition.replace(/ NOT NULL$/, ' NULL')}`);
-    await session.query(`UPDATE ${this.quoted} SET ${second} = ${textExpression(quoted, kind === 'float' ? 'float' : 'blob')}`);
+    const add = `ALTER TABLE ${this.quoted} ADD COLUMN ${second} ${definition.replace(/ NOT NULL$/, ' NULL')}`;
+    const copy = `UPDATE ${this.quoted} SET ${second} = ${textExpression(quoted, kind === 'float' ? 'float' : 'blob')}`;
     const place = state.columns.findIndex((found) => found.name === name);
     const steps = [
       ...(isKey ? ['DROP PRIMARY KEY'] : []),
@@ -154,17 +156,20 @@ export class TargetTable {
       `CHANGE COLUMN ${second} ${quoted} ${definition} ${place <= 0 ? 'FIRST' : `AFTER ${quoteName(state.columns[place - 1]!.name)}`}`,
       ...(isKey ? [`ADD PRIMARY KEY (${table.key.map((key) => this.columns[key]!.quoted).join(', ')})`] : []),
     ];
-    await ddl(`ALTER TABLE ${this.quoted} ${steps.join(', ')}`);
+    const exchange = `ALTER TABLE ${this.quoted} ${steps.join(', ')}`;
+    await this.#target.ddl(...(state.columns.some((found) => found.name === second) ? [] : [add]), copy, exchange);
   }
 
   /** Sets the column to NULL in all rows: a column that the hive dropped once and has again. */
   async resetColumn(index: number): Promise<void> {
-    await this.#target.session.query(`UPDATE ${this.quoted} SET ${this.columns[index]!.quoted} = NULL`);
+    const { quoted } = this.columns[index]!;
+    await this.#target.session.query(`UPDATE ${this.quoted} SET ${quoted} = NULL WHERE ${quoted} IS NOT NULL`);
   }
 
   /** Copies a column into another one of the same table. */
   async copyColumn(from: string, to: number): Promise<void> {
-    await this.#target.session.query(`UPDATE ${this.quoted} SET ${this.columns[to]!.quoted} = ${quoteName(from)}`);
+    const { quoted } = this.columns[to]!;
+    await this.#target.session.query(`UPDATE ${this.quoted} SET ${quoted} = ${quoteName(from)} WHERE NOT (${quoted} <=> ${quoteName(from)})`);
   }
 
   /** What `deleteAll` is where deletes are soft. */
@@ -265,21 +270,19 @@ const createTable = async (target: Target, table: SinkTable): Promise<void> => {
     return `${quoteName(targetName(column.name))} ${definitionOf(target, typeFor(column, keyColumns))}`;
   });
   const key = table.key.map((index) => quoteName(targetName(table.columns[index]!.name))).join(', ');
-  await target.session.query(
-    `INSERT INTO ${TABLE_TABLE} (relation, source) VALUES (${quoteLiteral(name)}, ${quoteLiteral(table.source)}) ON DUPLICATE KEY UPDATE created_at = NULL`,
-  );
+  target.logger.info({ table: name, columns: columns.length }, 'creating table');
   await target.ddl(
+    `INSERT INTO ${TABLE_TABLE} (relation, source) VALUES (${quoteLiteral(name)}, ${quoteLiteral(table.source)}) ON DUPLICATE KEY UPDATE created_at = NULL`,
     `CREATE TABLE IF NOT EXISTS ${quoteName(name)} (${columns.join(', ')}, PRIMARY KEY (${key})) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE ${target.collation}`,
   );
-  target.logger.info({ table: name, columns: columns.length }, 'table created');
 };
 
 // Without a default: the diff takes a new column as NULL before, so every row that has another value follows as a change.
 const addColumn = async (target: Target, added: { table: SinkTable; column: SinkColumn }): Promise<TargetColumn> => {
   const { table, column } = added;
   const result = targetColumn(targetName(column.name), typeFor(column, 0));
+  target.logger.info({ table: table.name, column: result.name, type: result.type }, 'adding column');
   await target.ddl(`ALTER TABLE ${quoteName(targetName(table.name))} ADD COLUMN ${result.quoted} ${definitionOf(target, result.type)} NULL`);
-  target.logger.info({ table: table.name, column: result.name, type: result.type }, 'column added');
   return result;
 };
 
@@ -305,6 +308,7 @@ const replacePrimaryKey = async (
     `ADD PRIMARY KEY (${keys.map((key) => key.quoted).join(', ')})`,
   ];
   const keyNames = keys.map((key) => key.name);
+  target.logger.warn({ table: table.name, key: keyNames }, 'changing primary key');
   try {
     await target.ddl(`ALTER TABLE ${quoteName(targetName(table.name))} ${steps.join(', ')}`);
   } catch (error) {
@@ -314,5 +318,4 @@ const replacePrimaryKey = async (
     });
   }
   for (const key of keys) if (canWiden(key.kind)) key.type = typeNameOf(key.kind, keys.length);
-  target.logger.warn({ table: table.name, key: keyNames }, 'primary key changed');
 };

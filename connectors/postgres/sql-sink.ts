@@ -126,7 +126,7 @@ export class SqlSink implements Sink {
     try {
       live.filling ||= batch.checkpoint.fill !== null;
       await live.checkpoints.begin();
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         for (const change of part) {
           place = (change.table ?? null)?.name;
           await this.#take(live, change);

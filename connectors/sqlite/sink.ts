@@ -113,7 +113,7 @@ class SqliteSink implements Sink {
       this.#checkIdentity(live);
       live.filling ||= batch.checkpoint.fill !== null;
       live.checkpoints.begin();
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         for (const change of part) {
           table = change.table?.name;
           take(live, change);

@@ -57,7 +57,7 @@ export class WebhookSink implements Sink {
     const live = this.#live;
     if (live === null) throw new WaggleError('SINK_UNREACHABLE', `${this.#options.sender.label}: not open`);
     this.#acknowledged.begin(checkpoint.logId);
-    for await (const part of parts) {
+    for await (const part of parts()) {
       this.#tellLeftOut(live, part);
       const due = part.filter((change) => !this.#acknowledged.has(change));
       for (const lanes of stepsOf(due, this.#options.concurrency)) await this.#send(live, lanes, checkpoint.logId);

@@ -23,7 +23,7 @@ export class TerminalSink implements Sink {
 
   async apply({ parts, checkpoint }: Batch): Promise<void> {
     const context = this.#context!;
-    for await (const part of parts) {
+    for await (const part of parts()) {
       const lines = part.map((change) => `${formatChange(change)}\n`).join('');
       if (!this.#stream.write(lines)) await once(this.#stream, 'drain');
     }

@@ -18,7 +18,7 @@ import type { DeadLetters } from './dead-letters.ts';
 import { encodeCursor, type FillCursor } from './fill-cursor.ts';
 import { findRefused, isRefusal } from './isolation.ts';
 import type { TableMapping } from './mapping.ts';
-import { RowRefusedError, type Sink, type SinkChange, type SinkContext } from './sink.ts';
+import { type Batch, RowRefusedError, type Sink, type SinkChange, type SinkContext } from './sink.ts';
 
 export interface BatchApplierOptions {
   readonly sink: Sink;
@@ -134,7 +134,7 @@ export class BatchApplier {
   async #try(batch: Delivery): Promise<WaggleError | null> {
     const { sink, letters } = this.#options;
     try {
-      await this.#send({ ...batch, parts: batch.parts() });
+      await this.#send(batch);
       letters?.applied(this.#checkpoint.seq);
       return null;
     } catch (error) {
@@ -154,7 +154,10 @@ export class BatchApplier {
       passing,
       rehearse: async (parts) => {
         try {
-          await withOwnErrors(parts[Symbol.iterator](), (guarded) => sink.rehearse!({ parts: guarded, checkpoint: batch.checkpoint }));
+          await withOwnErrors(
+            () => parts[Symbol.iterator](),
+            (guarded) => sink.rehearse!({ parts: guarded, checkpoint: batch.checkpoint }),
+          );
           return null;
         } catch (error) {
           if (!isRefusal(error)) throw error;
@@ -222,7 +225,7 @@ export class BatchApplier {
     try {
       const mapped = mapping.map(change);
       if (mapped.length === 0) return null;
-      await this.#sendParts([mapped].values(), this.standing(), false);
+      await this.#sendParts(() => [mapped].values(), this.standing(), false);
       return null;
     } catch (error) {
       if (!isRefusal(error)) throw error;
@@ -251,27 +254,34 @@ export class BatchApplier {
   }
 
   save(): Promise<void> {
-    return this.#sendParts(noParts(), this.standing());
+    return this.#sendParts(() => [].values(), this.standing());
   }
 
-  async #send(batch: Progress & { readonly parts: Iterator<SinkChange[], void> }): Promise<void> {
-    const first = batch.parts.next();
+  async #send(batch: Delivery): Promise<void> {
+    const parts = batch.parts();
+    const first = parts.next();
     if (first.done === true && batch.cursor === this.#cursor) {
       // Nothing in it for this sink: the target need not be asked each time.
       this.#moved(batch);
       this.#unsaved = true;
       return;
     }
-    await this.#sendParts(chain(first, batch.parts), batch);
+    let begun: Iterator<SinkChange[], void> | null = chain(first, parts);
+    const partsAgain = (): Iterator<SinkChange[], void> => {
+      const taken = begun ?? batch.parts();
+      begun = null;
+      return taken;
+    };
+    await this.#sendParts(partsAgain, batch);
   }
 
   /** `sift` false: rows of dead letters go to the sink, too. */
-  async #sendParts(parts: Iterator<SinkChange[], void>, progress: Progress, sift = true): Promise<void> {
+  async #sendParts(parts: () => Iterator<SinkChange[], void>, progress: Progress, sift = true): Promise<void> {
     const { sink, clock } = this.#options;
     this.#sentAtMs = clock.now();
     // A sink that never waits (an embedded database) must not keep signals, timers and other sinks waiting.
     await nextTurn();
-    const sifted = sift ? map(parts, (part) => this.#pass(part)) : parts;
+    const sifted = sift ? (): Iterator<SinkChange[], void> => map(parts(), (part) => this.#pass(part)) : parts;
     await withOwnErrors(sifted, (guarded) => sink.apply({ parts: guarded, checkpoint: progress.checkpoint }));
     this.#unsaved = false;
     this.#moved(progress);
@@ -288,11 +298,12 @@ export class BatchApplier {
 const hasRow = ({ before, after }: RowChange): boolean => before !== null || after !== null;
 
 /** The sink may wrap what its input throws: the log's own error is the one to act upon. */
-const withOwnErrors = async (parts: Iterator<SinkChange[], void>, apply: (guarded: AsyncIterable<SinkChange[]>) => Promise<void>): Promise<void> => {
+const withOwnErrors = async (parts: () => Iterator<SinkChange[], void>, apply: (guarded: Batch['parts']) => Promise<void>): Promise<void> => {
   let failed: { readonly error: unknown } | null = null;
   const guarded = async function* (): AsyncGenerator<SinkChange[], void, undefined> {
     try {
-      for (let part = parts.next(); part.done !== true; part = parts.next()) {
+      const rest = parts();
+      for (let part = rest.next(); part.done !== true; part = rest.next()) {
         yield part.value;
         await nextTurn();
       }
@@ -302,7 +313,7 @@ const withOwnErrors = async (parts: Iterator<SinkChange[], void>, apply: (guarde
     }
   };
   try {
-    await apply(guarded());
+    await apply(guarded);
   } catch (error) {
     throw (failed as { readonly error: unknown } | null)?.error ?? error;
   }
@@ -311,8 +322,6 @@ const withOwnErrors = async (parts: Iterator<SinkChange[], void>, apply: (guarde
 const map = function* (parts: Iterator<SinkChange[], void>, change: (part: SinkChange[]) => SinkChange[]): Generator<SinkChange[], void, undefined> {
   for (let part = parts.next(); part.done !== true; part = parts.next()) yield change(part.value);
 };
-
-const noParts = function* (): Generator<SinkChange[], void, undefined> {};
 
 const chain = function* (first: IteratorResult<SinkChange[], void>, rest: Iterator<SinkChange[], void>): Generator<SinkChange[], void, undefined> {
   for (let part = first; part.done !== true; part = rest.next()) yield part.value;

@@ -105,9 +105,9 @@ export interface SinkContext {
 export interface Batch {
   /**
    * The changes in order; each part holds some thousand. A transaction can span parts, a part several transactions.
-   * To be iterated once; nothing of it needs to be kept in memory.
+   * Nothing of it needs to be kept in memory: a sink that had to take all back asks for it again, from the beginning.
    */
-  readonly parts: AsyncIterable<SinkChange[]>;
+  readonly parts: () => AsyncIterable<SinkChange[]>;
   readonly checkpoint: Checkpoint;
 }
 

@@ -160,10 +160,10 @@ describe('jsonl', () => {
       const file = freshFile();
       const { sink, append } = await openWith(file);
       await append('1', 1);
-      const parts = (async function* () {
+      const parts = async function* (): AsyncGenerator<ReturnType<typeof row>[]> {
         yield [row('2')];
         rmSync(file);
-      })();
+      };
       await expect(sink.apply({ parts, checkpoint: checkpointAt(2) })).rejects.toMatchObject({ code: 'SINK_FAILED', retryable: true });
       await sink.close();
       expect(await sink.open(contextOf('s'))).toEqual(checkpointAt(1));

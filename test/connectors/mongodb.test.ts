@@ -285,7 +285,7 @@ describe.skipIf(absent).each(['rs', 'standalone'] as const)(
         expect(await second.open(contextOf(name))).toEqual(checkpointAt(1));
         yield [upsert(table, ['3'])];
       };
-      const stopped = await failure(first.apply({ parts: parts(), checkpoint: checkpointAt(2) }));
+      const stopped = await failure(first.apply({ parts, checkpoint: checkpointAt(2) }));
       await first.close();
       // The end of its transaction alone does not say why.
       const told = kind === 'rs' ? await failure(first.open(contextOf(name))) : stopped;

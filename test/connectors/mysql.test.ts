@@ -15,7 +15,7 @@ import { conformance } from './conformance.ts';
 import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
 import { EXACT, mysqlRows, showInMysql } from './mysql-rows.ts';
 import { applyPassing } from './refused-rows.ts';
-import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';
+import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, numbered, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';
 
 const absent = (await mariadbBinary()) === null && !serversRequired();
 const KEY_TYPE = 'varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin';
@@ -567,22 +567,22 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
       const two = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }]);
       const three = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }, { name: 'v' }]);
       const parts = [
-        [upsert(one, ['1', 'x1', 1])],
-        [upsert(one, ['4', 'x4', 4]), schemaChange(one, two)],
-        [upsert(two, ['2', 'x2', 2])],
-        [schemaChange(two, three), upsert(three, ['1', 'x1', 1, 'new'])],
-        [upsert(three, ['2', 'x2', 45.5, 'new'])],
-        [upsert(three, ['5', 'x5', 'text', null])],
-        [remove(three, ['4'])],
+        numbered(2, [upsert(one, ['1', 'x1', 1])]),
+        numbered(3, [upsert(one, ['4', 'x4', 4]), schemaChange(one, two)]),
+        numbered(5, [upsert(two, ['2', 'x2', 2])]),
+        numbered(6, [schemaChange(two, three), upsert(three, ['1', 'x1', 1, 'new'])]),
+        numbered(8, [upsert(three, ['2', 'x2', 45.5, 'new'])]),
+        numbered(9, [upsert(three, ['5', 'x5', 'text', null])]),
+        numbered(10, [remove(three, ['4'])]),
       ];
       const context = contextOf(`ddl_${cut}`);
       const sink = createSink({ url: server.url });
       await sink.open(context);
       await sink.apply(batchOf([['1', '2', '3'].map((key) => upsert(one, [key, `old ${key}`, 0]))], checkpointAt(1)));
-      await expect(sink.apply(brokenBatch(parts.slice(0, cut), checkpointAt(2)))).rejects.toThrow('the source broke off');
+      await expect(sink.apply(brokenBatch(parts.slice(0, cut), checkpointAt(10)))).rejects.toThrow('the source broke off');
       await sink.close();
       expect(await sink.open(context)).toEqual(checkpointAt(1));
-      await sink.apply(batchOf(parts, checkpointAt(2)));
+      await sink.apply(batchOf(parts, checkpointAt(10)));
       await sink.close();
       expect((await mysqlRows(admin, three)).sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual([
         ['1', 'x1', '1', 'new'],
@@ -593,6 +593,38 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     }
   });
 
+  it('takes a batch back for a table that is to be made and columns that are to be widened, and applies each change once', async () => {
+    const table = sinkTable('again', [
+      { name: 'id', key: true },
+      { name: 'n', type: 'INTEGER' },
+      { name: 'm', type: 'INTEGER' },
+    ]);
+    const other = sinkTable('again_beside', [{ name: 'id', key: true }]);
+    const context = contextOf('again');
+    const sink = createSink({ url: server.url });
+    await sink.open(context);
+    await sink.apply(batchOf([[upsert(table, ['0', 0, 0])]], checkpointAt(1)));
+    await run('CREATE TABLE again_applied (id text)');
+    for (const event of ['AFTER INSERT', 'BEFORE UPDATE'])
+      await run(`CREATE TRIGGER ${event.replace(' ', '_')}_again ${event} ON again FOR EACH ROW INSERT INTO again_applied VALUES (NEW.id)`);
+    const parts = [
+      [upsert(table, ['1', 1, 1])],
+      [upsert(other, ['1'])],
+      [upsert(table, ['2', 2.5, 2])],
+      [upsert(table, ['3', 3, 'text'])],
+      [upsert(table, ['4', 4, 'text'])],
+    ];
+    await expect(sink.apply(brokenBatch(parts, checkpointAt(2)))).rejects.toThrow('the source broke off');
+    expect(await mysqlRows(admin, table)).toEqual([['0', '0', '0']]);
+    await sink.close();
+    expect(await sink.open(context)).toEqual(checkpointAt(1));
+    await sink.apply(batchOf(parts, checkpointAt(2)));
+    await sink.close();
+    expect((await mysqlRows(admin, table)).sort(byKey).map(([key]) => key)).toEqual(['0', '1', '2', '3', '4']);
+    expect(await mysqlRows(admin, other)).toEqual([['1']]);
+    expect((await select('SELECT id FROM again_applied ORDER BY id')).map((row) => String(row['id']))).toEqual(['1', '2', '3', '4']);
+  });
+
   it('passes over what a refused batch has applied before its DDL, also when it comes again in smaller batches', async () => {
     const one = sinkTable('smaller', [{ name: 'id', key: true }, { name: 'v' }]);
     const two = sinkTable('smaller', [{ name: 'id', key: true }, { name: 'w' }]);
@@ -601,12 +633,9 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     const sink = createSink({ url: server.url });
     await sink.open(contextOf(name));
     await sink.apply(batchOf([[upsert(one, ['old', 'kept']), schemaChange(null, other)]], checkpointAt(1)));
-    let seq = 1;
-    const numbered = (...changes: SinkChange[]): SinkChange[] =>
-      changes.map((change): SinkChange => Object.assign(change, { source: { ...change.source, seq: (seq += 1) } }));
-    const first = numbered(upsert(one, ['1', 'x']));
-    const second = numbered(upsert(one, ['2', 'y']), schemaChange(one, two), upsert(two, ['3', 'z']), upsert(two, [null, 'refused']));
-    const error = await failure(sink.apply(batchOf([first, second], checkpointAt(seq))));
+    const first = numbered(2, [upsert(one, ['1', 'x'])]);
+    const second = numbered(3, [upsert(one, ['2', 'y']), schemaChange(one, two), upsert(two, ['3', 'z']), upsert(two, [null, 'refused'])]);
+    const error = await failure(sink.apply(batchOf([first, second], checkpointAt(6))));
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: [null] } });
     await sink.close();
     expect(await sink.open(contextOf(name))).toEqual(checkpointAt(1));
@@ -617,7 +646,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     const letter = { ...upsert(other, ['1']), source: first[0]!.source } as SinkChange;
     await sink.apply(batchOf([[letter]], checkpointAt(2)));
     expect(await mysqlRows(admin, other)).toEqual([['1']]);
-    await sink.apply(batchOf([second.slice(0, -1)], checkpointAt(seq)));
+    await sink.apply(batchOf([second.slice(0, -1)], checkpointAt(6)));
     await sink.close();
     expect(await typesOf('smaller')).toEqual({ id: 'varchar(768)', w: 'longtext' });
     expect((await mysqlRows(admin, two)).sort(byKey)).toEqual([

@@ -169,10 +169,10 @@ describe.skipIf(absent)(`postgres, COPY${absent ? ' (PostgreSQL is not installed
     let release = (): void => {};
     const applying = endedSink.apply({
       checkpoint: checkpointAt(2),
-      parts: (async function* () {
+      parts: async function* () {
         release = proxy.hold();
         yield many;
-      })(),
+      },
     });
     const backends = async (what: string): Promise<number> =>
       (await admin.query(`SELECT ${what} FROM pg_stat_activity WHERE application_name = 'waggle ended' AND query LIKE 'SAVEPOINT waggle_copy%'`))

@@ -107,12 +107,18 @@ export const schemaChange = (previous: SinkTable | null, table: SinkTable | null
   previous,
   source: {
     ...placed(),
+    // As in a log, not behind the checkpoint of its batch, whatever that is.
+    seq: 1,
     op: 's',
     name: (table ?? previous)!.source,
     table: table === null ? null : hiveTable(table),
     previous: previous === null ? null : hiveTable(previous),
   },
 });
+
+/** With seqs of a log, counted from `first` on. */
+export const numbered = (first: number, changes: readonly SinkChange[]): SinkChange[] =>
+  changes.map((change, index): SinkChange => Object.assign(change, { source: { ...change.source, seq: first + index } }));
 
 export const checkpointAt = (seq: number, fill: string | null = null): Checkpoint => ({
   logId: 'log-1',
@@ -124,18 +130,18 @@ export const checkpointAt = (seq: number, fill: string | null = null): Checkpoin
 
 export const batchOf = (parts: readonly SinkChange[][], checkpoint: Checkpoint): Batch => ({
   checkpoint,
-  parts: (async function* () {
+  parts: async function* () {
     yield* parts;
-  })(),
+  },
 });
 
 /** A batch that breaks off after its parts, as when the process that makes it dies. */
 export const brokenBatch = (parts: readonly SinkChange[][], checkpoint: Checkpoint): Batch => ({
   checkpoint,
-  parts: (async function* () {
+  parts: async function* () {
     yield* parts;
     throw new Error('the source broke off');
-  })(),
+  },
 });
 
 export const contextOf = (name: string, stateDir = '/nonexistent'): SinkContext => ({

@@ -22,10 +22,10 @@ export interface KillTarget extends AsyncDisposable {
   /** What was written down. The daemon has ended. */
   applied(scene: DaemonScene, tables: readonly string[]): Promise<Applied>;
   /**
-   * Where DDL commits: what tells the form of each table. Where one has changed, by a migration or for a value that did not fit, only the end state is
-   * promised: the batch comes again from its last schema change on, with all of its tables.
+   * Types of the columns by table, where a column that gets another type can mean that each of its rows is updated (MySQL: a double or bytes to text):
+   * the triggers see that, too.
    */
-  readonly forms?: () => Promise<Readonly<Record<string, string>>>;
+  readonly types?: () => Promise<Readonly<Record<string, Readonly<Record<string, string>>>>>;
   /** Every change is written down, not only the last one of those of a row that came together. */
   readonly keepsAll: boolean;
   compare(scene: DaemonScene): Promise<Difference>;
@@ -161,14 +161,14 @@ const openMariadb = async (): Promise<KillTarget> => {
     ...byTriggers(withQuery, '`', (table, insert) =>
       EVENTS.map((event) => `CREATE TRIGGER ${nameOf(event, table)} ${event} ON ${table} FOR EACH ROW ${insert}`),
     ),
-    forms: async () => {
+    types: async () => {
       const connection = await createConnection(server.url);
       try {
         const [rows] = await connection.query<RowDataPacket[]>(
-          `SELECT table_name AS name, group_concat(column_name, ' ', column_type ORDER BY column_name) AS form
+          `SELECT table_name AS name, json_objectagg(column_name, column_type) AS types
            FROM information_schema.columns WHERE table_schema = database() GROUP BY table_name`,
         );
-        return Object.fromEntries(rows.map((row) => [String(row['name']), String(row['form'])]));
+        return Object.fromEntries(rows.map((row) => [String(row['name']), JSON.parse(String(row['types'])) as Record<string, string>]));
       } finally {
         await connection.end();
       }

@@ -4,7 +4,6 @@
  * WAGGLE_SERVER_KILLS=20.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
 import { expect, it } from 'vitest';
 import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
@@ -22,6 +21,10 @@ const SEED = Number(process.env['WAGGLE_KILL_SEED'] ?? Math.floor(Math.random() 
 /** A hive that went on growing would have updates of its whole tables larger than what a life applies. */
 const KILLS_A_ROUND = 10;
 const ROUNDS = Math.ceil(KILLS / KILLS_A_ROUND);
+/** One life of the application: long enough to be hit by kills. */
+const LIFE_OPS = 400;
+/** The next life waits while the slowest sink is so many changes behind: a target that lives in the daemon starts again with it. */
+const MOST_BEHIND = 5000;
 const DEADLINE_MS = 120_000;
 
 for (const { name, possible, open } of KILL_TARGETS) {
@@ -45,15 +48,24 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
   const filledAt = logHead(scene.state)!;
   const tables = readLogHistory(scene.log).catalog.tables.map((table) => table.name);
   await target.watch(scene, tables);
-  const formsBefore = await target.forms?.();
+  const typesBefore = (await target.types?.()) ?? {};
   daemon = await scene.startReady();
-  // Where DDL commits, every other hive has none.
-  const migration = target.forms !== undefined && round % 2 === 0 ? {} : { ddlAt: 60 };
-  await using application = HiveApplication.start({ dir: scene.app, ops: 1_000_000, seed: seed + 1, rate: 100, ...migration });
+  await using lives = new AsyncDisposableStack();
+  let born = 0;
+  const begin = (): HiveApplication => {
+    born += 1;
+    return lives.use(
+      HiveApplication.start({ dir: scene.app, ops: LIFE_OPS, seed: seed * 1000 + born, rate: 100, ...(born === 1 ? { ddlAt: 60 } : {}) }),
+    );
+  };
+  let application = begin();
   const seqOf = (sink: string): number => sinkStatus(scene.state, sink)?.checkpoint?.seq ?? 0;
+  const behind = (): number => logHead(scene.state)! - Math.min(...scene.sinks.map(seqOf));
+  /** Each sink has applied something, or there is nothing more to apply. */
   const goesOn = async (): Promise<void> => {
     const before = new Map(scene.sinks.map((sink) => [sink, seqOf(sink)]));
-    await until('the sinks to go on', () => scene.sinks.every((sink) => seqOf(sink) > before.get(sink)!), {
+    const isOver = (): boolean => !application.isRunning && behind() === 0;
+    await until('the sinks to go on', () => isOver() || scene.sinks.every((sink) => seqOf(sink) > before.get(sink)!), {
       deadlineMs: DEADLINE_MS,
       told: () => daemon.stderr.slice(-3000),
     });
@@ -61,6 +73,10 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
   const victims = [...Array<'daemon'>(kills).fill('daemon'), ...Array<'server'>(target.restart === null ? 0 : serverKills).fill('server')];
   while (victims.length > 0) {
     const [victim] = victims.splice(random.int(victims.length), 1);
+    if (!application.isRunning && behind() < MOST_BEHIND) {
+      await application.ended;
+      application = begin();
+    }
     // Some are killed wherever their start stands, most while they apply.
     if (random.chance(0.75)) await goesOn();
     await delay(random.int(200));
@@ -68,18 +84,21 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
     if (victim === 'server') await target.restart?.();
     else daemon = await killed(daemon, scene);
   }
-  await goesOn();
   await application.kill();
   await scene.settled(undefined, DEADLINE_MS);
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 
   expect(await target.compare(scene)).toMatchObject(EQUAL);
   const changes = rowChanges(scene.log, filledAt);
-  if (!isDeepStrictEqual(await target.forms?.(), formsBefore)) {
-    console.log(`seed ${seed}: a table changed its form, so that this hive proves the end state alone`);
-    return;
-  }
+  const typesNow = (await target.types?.()) ?? {};
   for (const [table, applied] of Object.entries(await target.applied(scene, tables))) {
+    const rewritten = Object.entries(typesBefore[table] ?? {}).filter(
+      ([column, type]) => /double|blob/.test(type) && typesNow[table]?.[column] !== type,
+    );
+    if (rewritten.length > 0) {
+      console.log(`seed ${seed}: table ${table} proves its end state alone, because columns were rewritten: ${rewritten.join(', ')}`);
+      continue;
+    }
     const logged = changes.get(table) ?? [];
     const [known, done] = [new Set(logged), new Set(applied)];
     const unknown = applied.filter((seq) => !known.has(seq));

@@ -69,7 +69,7 @@ export class SqliteTestSink implements Sink {
     this.#throwFault('apply');
     this.db.exec('BEGIN');
     try {
-      for await (const part of batch.parts) {
+      for await (const part of batch.parts()) {
         this.largestPart = Math.max(this.largestPart, part.length);
         for (const change of part) this.#change(change);
         this.#throwFault('part');

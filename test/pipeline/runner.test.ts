@@ -54,12 +54,12 @@ describe('streaming', () => {
     sink.apply = async ({ parts, checkpoint }) =>
       apply({
         checkpoint,
-        parts: (async function* () {
-          for await (const part of parts) {
+        parts: async function* () {
+          for await (const part of parts()) {
             for (const change of part) seqs.push(change.source.seq!);
             yield part;
           }
-        })(),
+        },
       });
     scene.sink = sink;
     const { runner, stop } = scene.start({ fill: false });

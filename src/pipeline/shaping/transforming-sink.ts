@@ -51,7 +51,7 @@ export class TransformingSink implements Sink {
     this.integers = sink.integers ?? 'number';
     const { batchRows, rehearse, audit } = sink;
     if (batchRows !== undefined) this.batchRows = batchRows;
-    if (rehearse !== undefined) this.rehearse = ({ parts, checkpoint }) => sink.rehearse!({ checkpoint, parts: this.#transformed(parts) });
+    if (rehearse !== undefined) this.rehearse = ({ parts, checkpoint }) => sink.rehearse!({ checkpoint, parts: () => this.#transformed(parts()) });
     if (audit !== undefined)
       this.audit = {
         compare: (table, rows) => this.#compare(audit, table, rows),
@@ -71,7 +71,7 @@ export class TransformingSink implements Sink {
   }
 
   apply({ parts, checkpoint }: Batch): Promise<void> {
-    return this.#sink.apply({ checkpoint, parts: this.#transformed(parts) });
+    return this.#sink.apply({ checkpoint, parts: () => this.#transformed(parts()) });
   }
 
   async close(): Promise<void> {
@@ -109,7 +109,7 @@ export class TransformingSink implements Sink {
     return answers.flatMap(({ row }, index) => (row === null ? [] : [{ row, index }]));
   }
 
-  async *#transformed(parts: Batch['parts']): AsyncGenerator<SinkChange[], void, undefined> {
+  async *#transformed(parts: AsyncIterable<SinkChange[]>): AsyncGenerator<SinkChange[], void, undefined> {
     for await (const part of parts) {
       const transformed = await this.#part(part);
       if (transformed.length > 0) yield transformed;

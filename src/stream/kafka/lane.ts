@@ -224,9 +224,9 @@ export class Lane implements AsyncDisposable {
 }
 
 const batchOf = (part: SinkChange[], checkpoint: Checkpoint): Batch => ({
-  parts: (async function* () {
+  parts: async function* () {
     if (part.length > 0) yield part;
-  })(),
+  },
   checkpoint,
 });
 

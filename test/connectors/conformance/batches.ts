@@ -15,7 +15,7 @@ export const batches = ({ applyAll, expectRows, fresh, it, open, traits }: Confo
       for (let part = 0; part < 20; part += 1)
         yield Array.from({ length: partRows }, (_, row) => adapt(sink, upsert(table, [BigInt(part * distance + row), `${part}`], 'c')));
     };
-    await sink.apply({ parts: parts(), checkpoint: checkpointAt(1) });
+    await sink.apply({ parts, checkpoint: checkpointAt(1) });
     await sink.close();
     const rows = await target.rows(table);
     expect(rows.length).toBe(19 * distance + partRows);

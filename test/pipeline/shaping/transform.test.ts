@@ -23,7 +23,7 @@ class Keeping implements Sink {
     return null;
   }
   async apply({ parts }: Parameters<Sink['apply']>[0]): Promise<void> {
-    for await (const part of parts) this.got.push(...part);
+    for await (const part of parts()) this.got.push(...part);
   }
   async close(): Promise<void> {}
 }

@@ -44,6 +44,8 @@ export class CaptureClient implements AsyncDisposable {
   readonly #channel: Channel;
   readonly #waiting = new Map<number, PromiseWithResolvers<EncodedRows | null>>();
   #nextId = 1;
+  /** What capture was told last. */
+  #keptAfter: number | null | undefined;
   #hasEnded = false;
 
   private constructor(open: (receive: (message: FromCapture) => void, died: (how: string) => void) => Channel, listeners: CaptureListeners) {
@@ -131,6 +133,8 @@ export class CaptureClient implements AsyncDisposable {
 
   /** Retention must keep what lies behind this seq; null: nobody needs anything. */
   keepAfter(seq: number | null): void {
+    if (seq === this.#keptAfter) return;
+    this.#keptAfter = seq;
     this.#channel.post({ type: 'keepAfter', seq });
   }
 

@@ -9,7 +9,7 @@ const SPIN_MS = 0.1;
 /** Then every millisecond for this long: a writer that has just committed often commits again. */
 const POLL_MS = 15;
 const IDLE_POLL_MS = 50;
-const IDLE_POLL_MAX_MS = 500;
+const IDLE_POLL_MAX_MS = 1000;
 /** Without notices. */
 const NOTICELESS_POLL_MS = 2;
 const IDLE_MS = 500;

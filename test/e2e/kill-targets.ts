@@ -165,10 +165,11 @@ const openMariadb = async (): Promise<KillTarget> => {
       const connection = await createConnection(server.url);
       try {
         const [rows] = await connection.query<RowDataPacket[]>(
-          `SELECT table_name AS name, json_objectagg(column_name, column_type) AS types
-           FROM information_schema.columns WHERE table_schema = database() GROUP BY table_name`,
+          'SELECT table_name AS name, column_name AS col, column_type AS type FROM information_schema.columns WHERE table_schema = database()',
         );
-        return Object.fromEntries(rows.map((row) => [String(row['name']), JSON.parse(String(row['types'])) as Record<string, string>]));
+        const types: Record<string, Record<string, string>> = {};
+        for (const { name, col, type } of rows) (types[String(name)] ??= {})[String(col)] = String(type);
+        return types;
       } finally {
         await connection.end();
       }

@@ -187,7 +187,7 @@ const openMariadb = async (): Promise<KillTarget> => {
 const openMongodb = async (): Promise<KillTarget> => {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await startMongoServer('rs', { durable: true }));
-  const other = stack.use(await startMongoServer('rs'));
+  const other = stack.use(await startMongoServer('rs', { heapMegabytes: 2048 }));
   const opened = stack.move();
   return {
     sinks: {

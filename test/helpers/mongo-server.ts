@@ -35,15 +35,18 @@ export const mongoServerPossible = (): boolean => {
 
 /**
  * `durable`: in a file, which survives `kill`; then keys of several columns do not work (see the README). `exactRollback` false: for
- * benchmarks, because it costs a search for each update.
+ * benchmarks, because it costs a search for each update. What is not durable is kept in `heapMegabytes`, at several times its size.
  */
-export const startMongoServer = async (kind: 'standalone' | 'rs', { durable = false, exactRollback = true } = {}): Promise<MongoServer> => {
+export const startMongoServer = async (
+  kind: 'standalone' | 'rs',
+  { durable = false, exactRollback = true, heapMegabytes = 256 } = {},
+): Promise<MongoServer> => {
   const built = await buildMongoServer();
   const directory = await mkdtemp(join(tmpdir(), 'waggle-mongo-'));
   const port = await freePort();
   const classpath = [join(built, 'lib', '*'), join(built, 'classes')].join(delimiter);
   const args = [
-    '-Xmx256m',
+    `-Xmx${heapMegabytes}m`,
     '-XX:+UseSerialGC',
     '-XX:TieredStopAtLevel=1',
     '-cp',

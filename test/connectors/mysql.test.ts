@@ -1,70 +1,41 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { RowDataPacket } from 'mysql2/promise';
+import { describe, expect, it } from 'vitest';
 import { bind } from '../../connectors/mysql/column-type.ts';
 import { createSink } from '../../connectors/mysql/sink.ts';
 import type { MysqlOptions } from '../../connectors/mysql/options.ts';
 import type { Value } from '../../src/change/table.ts';
-import type { ColumnKind, Sink, SinkChange, SinkTable } from '../../src/pipeline/sink.ts';
-import { WaggleError } from '../../src/support/errors.ts';
-import { type MariadbServer, mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
-import { serversRequired } from '../helpers/postgres-server.ts';
-import { startTcpProxy } from '../helpers/tcp-proxy.ts';
+import type { ColumnKind, Sink, SinkTable } from '../../src/pipeline/sink.ts';
+import type { WaggleError } from '../../src/support/errors.ts';
 import { auditConformance } from './audit-conformance.ts';
 import { conformance } from './conformance.ts';
 import { type ConformanceTarget, sqlUsers } from './conformance/target.ts';
-import { EXACT, mysqlRows, showInMysql } from './mysql-rows.ts';
+import { mysqlRows, showInMysql } from './mysql-rows.ts';
+import { MARIADB_ABSENT, MysqlScene, sinkFailure } from './mysql-scene.ts';
 import { applyPassing } from './refused-rows.ts';
-import { batchOf, brokenBatch, checkpointAt, type ColumnSpec, contextOf, numbered, remove, schemaChange, sinkTable, upsert } from './sink-changes.ts';
+import { batchOf, checkpointAt, type ColumnSpec, contextOf, remove, sinkTable, upsert } from './sink-changes.ts';
 
-const absent = (await mariadbBinary()) === null && !serversRequired();
 const KEY_TYPE = 'varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin';
 
-describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' : ''}`, { timeout: 30_000 }, () => {
-  let server: MariadbServer;
-  let admin: Connection;
-  beforeAll(async () => {
-    server = await startMariadb(['--max-allowed-packet=2M']);
-    admin = await createConnection({ uri: server.url, ...EXACT });
-  }, 60_000);
-  afterAll(async () => {
-    await admin?.end();
-    await server?.stop();
-  });
-
-  const run = async (sql: string): Promise<void> => void (await admin.query(sql));
-  /** Every value as text. */
-  const select = async (sql: string): Promise<RowDataPacket[]> =>
-    (await admin.query<RowDataPacket[]>({ sql, typeCast: (field) => field.string() }))[0];
+describe.skipIf(MARIADB_ABSENT)(`mysql${MARIADB_ABSENT ? ' (MariaDB is not installed: skipped)' : ''}`, { timeout: 30_000 }, () => {
+  const scene = MysqlScene.use(['--max-allowed-packet=2M']);
   const target: ConformanceTarget = {
-    createSink: () => createSink({ url: server.url }),
-    drop: (table) => run(`DROP TABLE ${table.name}`),
-    rows: (table) => mysqlRows(admin, table),
+    createSink: () => createSink({ url: scene.server.url }),
+    drop: (table) => scene.run(`DROP TABLE ${table.name}`),
+    rows: (table) => mysqlRows(scene.admin, table),
     show: showInMysql,
   };
 
-  conformance(async () => target, { holdsNul: true, atomic: true, rekeys: true, users: sqlUsers(run, KEY_TYPE) });
+  conformance(async () => target, { holdsNul: true, atomic: true, rekeys: true, users: sqlUsers((sql) => scene.run(sql), KEY_TYPE) });
   // DDL commits: the sink names the row instead.
   auditConformance(async () => target, { without: ['rehearses a batch and leaves nothing of it'] });
 
   let counter = 0;
-  const opened = async (options: MysqlOptions = { url: server.url }): Promise<Sink> => {
+  const opened = async (options: MysqlOptions = { url: scene.server.url }): Promise<Sink> => {
     const sink = createSink(options);
     await sink.open(contextOf(`mysql_${(counter += 1)}`));
     return sink;
   };
   const apply = (sink: Sink, ...changes: ReturnType<typeof upsert>[]): Promise<void> => sink.apply(batchOf([changes], checkpointAt(1)));
-  const typesOf = async (table: string): Promise<Record<string, string>> =>
-    Object.fromEntries((await select(`SHOW COLUMNS FROM ${table}`)).map((row) => [row['Field'], row['Type'].replace(/\(20\)$/, '')]));
-  const failure = async (call: Promise<unknown>): Promise<WaggleError> => {
-    const error: unknown = await call.then(
-      () => null,
-      (reason: unknown) => reason,
-    );
-    if (!(error instanceof WaggleError)) throw new Error(`no WaggleError: ${String(error)}`);
-    expect(JSON.stringify([error.message, error.cause ?? null, error.stack])).not.toMatch(/SECRET|hunter2/);
-    return error;
-  };
 
   it('chooses types and widens them in its own tables', async () => {
     const table = sinkTable('chosen', [
@@ -80,7 +51,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     ]);
     const sink = await opened();
     await apply(sink, upsert(table, ['1', 2, 1, '2026-01-01', 1.5, 0.5, 'x', new Uint8Array([1]), 7]));
-    expect(await typesOf('chosen')).toEqual({
+    expect(await scene.typesOf('chosen')).toEqual({
       id: 'varchar(768)',
       likes: 'bigint',
       verified: 'bigint',
@@ -92,15 +63,15 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
       any: 'longtext',
     });
     await apply(sink, upsert(table, ['2', 45.5, 1, null, 9007199254740993n, 'n/a', null, null, null]));
-    expect(await typesOf('chosen')).toMatchObject({ likes: 'double', ratio: 'longtext', price: 'longtext' });
+    expect(await scene.typesOf('chosen')).toMatchObject({ likes: 'double', ratio: 'longtext', price: 'longtext' });
     await apply(sink, upsert(table, ['3', Infinity, 9007199254740993n, null, null, 1e21, null, 'text', null]));
     await apply(sink, upsert(table, ['4', -1e-20, 0.5, null, null, null, null, null, null]));
     await sink.close();
-    expect(await typesOf('chosen')).toMatchObject({ likes: 'longtext', data: 'longtext', verified: 'longtext', ratio: 'longtext' });
-    expect(Object.keys(await typesOf('chosen'))).toEqual(['id', 'likes', 'verified', 'at', 'price', 'ratio', 'body', 'data', 'any']);
+    expect(await scene.typesOf('chosen')).toMatchObject({ likes: 'longtext', data: 'longtext', verified: 'longtext', ratio: 'longtext' });
+    expect(Object.keys(await scene.typesOf('chosen'))).toEqual(['id', 'likes', 'verified', 'at', 'price', 'ratio', 'body', 'data', 'any']);
     expect(
       await mysqlRows(
-        admin,
+        scene.admin,
         sinkTable(
           'chosen',
           ['likes', 'verified', 'price', 'ratio', 'data'].map((name) => ({ name })),
@@ -126,8 +97,8 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     await apply(sink, upsert(table, ['word', 'new']));
     await apply(sink, ...keys.slice(0, 3).map((key) => upsert(table, [key, 'new'])), ...keys.slice(3).map((key) => remove(table, [key])));
     await sink.close();
-    expect(await typesOf(table.name)).toEqual({ k: 'varchar(768)', v: 'longtext' });
-    expect((await select(`SELECT count(*) AS n, sum(v = 'new') AS new FROM ${table.name}`))[0]).toEqual({ n: '4', new: '4' });
+    expect(await scene.typesOf(table.name)).toEqual({ k: 'varchar(768)', v: 'longtext' });
+    expect((await scene.select(`SELECT count(*) AS n, sum(v = 'new') AS new FROM ${table.name}`))[0]).toEqual({ n: '4', new: '4' });
   });
 
   it('deletes by exact integers, also above 2^53', async () => {
@@ -136,7 +107,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     await apply(sink, upsert(table, [9007199254740992n]), upsert(table, [9007199254740993n]), upsert(table, [9007199254740991]));
     await apply(sink, remove(table, [9007199254740992n]));
     await sink.close();
-    expect(await select('SELECT id FROM exact ORDER BY id')).toEqual([{ id: '9007199254740991' }, { id: '9007199254740993' }]);
+    expect(await scene.select('SELECT id FROM exact ORDER BY id')).toEqual([{ id: '9007199254740991' }, { id: '9007199254740993' }]);
   });
 
   it.each<[string, Value]>([
@@ -161,22 +132,22 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     ['varchar(10) CHARACTER SET latin1', '漢字'],
   ])("refuses a value in a user's column of type %s", async (type, value) => {
     const name = `users_${(counter += 1)}`;
-    await run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
+    await scene.run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
     const table = sinkTable(name, [
       { name: 'id', key: true },
       { name: 'v', type: '' },
     ]);
     const sink = await opened();
-    const error = await failure(apply(sink, upsert(table, ['KEY', value])));
+    const error = await sinkFailure(apply(sink, upsert(table, ['KEY', value])));
     await sink.close();
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', retryable: false });
     expect(error.message).toContain(name);
     expect(error.message).toMatch(/column v|CHECK/);
-    expect(await select(`SELECT id FROM ${name}`)).toEqual([]);
+    expect(await scene.select(`SELECT id FROM ${name}`)).toEqual([]);
   });
 
   it("fills a user's typed columns", async () => {
-    await run(
+    await scene.run(
       "CREATE TABLE typed (id uuid PRIMARY KEY, at datetime(3), ok boolean, doc json, n int, price decimal(10,2), mood enum('ok'), short varchar(5), serial int NOT NULL AUTO_INCREMENT UNIQUE)",
     );
     const table = sinkTable('typed', [
@@ -199,29 +170,29 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     );
     await apply(sink, remove(table, [other]), upsert(table, [id, '2026-01-01T00:00:00.678Z', 1, '{"a":"\\"x\\""}', 6, 1.25, 'ok', 'abcde']));
     await sink.close();
-    expect(await select('SELECT at, ok, doc, n, price, mood, short, serial FROM typed')).toEqual([
+    expect(await scene.select('SELECT at, ok, doc, n, price, mood, short, serial FROM typed')).toEqual([
       { at: '2026-01-01 00:00:00.678', ok: '1', doc: '{"a":"\\"x\\""}', n: '6', price: '1.25', mood: 'ok', short: 'abcde', serial: '1' },
     ]);
   });
 
   it('never takes another row for the one it means, where a table has a second unique index', async () => {
-    await run(`CREATE TABLE mails (id ${KEY_TYPE} PRIMARY KEY, email varchar(50) UNIQUE, mine int DEFAULT 7)`);
+    await scene.run(`CREATE TABLE mails (id ${KEY_TYPE} PRIMARY KEY, email varchar(50) UNIQUE, mine int DEFAULT 7)`);
     const table = sinkTable('mails', [{ name: 'id', key: true }, { name: 'email' }]);
     const sink = await opened();
     await apply(sink, upsert(table, ['1', 'a@x']), upsert(table, ['2', 'b@x']));
     await apply(sink, remove(table, ['1']), upsert(table, ['3', 'a@x']), upsert(table, ['2', 'B@x']));
-    expect(await select('SELECT * FROM mails ORDER BY id')).toEqual([
+    expect(await scene.select('SELECT * FROM mails ORDER BY id')).toEqual([
       { id: '2', email: 'B@x', mine: '7' },
       { id: '3', email: 'a@x', mine: '7' },
     ]);
-    const error = await failure(apply(sink, upsert(table, ['9', 'b@x'])));
+    const error = await sinkFailure(apply(sink, upsert(table, ['9', 'b@x'])));
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringContaining('table mails') });
     await sink.close();
-    expect(await select('SELECT id FROM mails ORDER BY id')).toEqual([{ id: '2' }, { id: '3' }]);
+    expect(await scene.select('SELECT id FROM mails ORDER BY id')).toEqual([{ id: '2' }, { id: '3' }]);
   });
 
   it('unique values change places, over any number of rows; never where a column of the user would be lost', async () => {
-    await run(`CREATE TABLE places (id bigint PRIMARY KEY, email varchar(50) COLLATE utf8mb4_nopad_bin UNIQUE)`);
+    await scene.run(`CREATE TABLE places (id bigint PRIMARY KEY, email varchar(50) COLLATE utf8mb4_nopad_bin UNIQUE)`);
     const table = sinkTable('places', [{ name: 'id', type: 'INTEGER', key: true, alwaysInteger: true }, { name: 'email' }]);
     const sink = await opened();
     const rows = Array.from({ length: 1500 }, (_, index): [number, string] => [index, `e${index}`]);
@@ -229,23 +200,23 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     // Each row takes the value of the next one, which gives it up only afterwards; the last that of one that is deleted.
     const moved = rows.slice(0, -1).map(([id], index): [number, string] => [id, `e${index + 1}`]);
     await apply(sink, ...moved.map((row) => upsert(table, row)), remove(table, [1499]));
-    expect(await select('SELECT id, email FROM places ORDER BY id')).toEqual(moved.map(([id, email]) => ({ id: String(id), email })));
+    expect(await scene.select('SELECT id, email FROM places ORDER BY id')).toEqual(moved.map(([id, email]) => ({ id: String(id), email })));
     await apply(sink, upsert(table, [0, 'e2']), upsert(table, [1, 'e1']));
-    expect(await select('SELECT email FROM places WHERE id < 2 ORDER BY id')).toEqual([{ email: 'e2' }, { email: 'e1' }]);
+    expect(await scene.select('SELECT email FROM places WHERE id < 2 ORDER BY id')).toEqual([{ email: 'e2' }, { email: 'e1' }]);
     await sink.close();
-    await run('ALTER TABLE places ADD COLUMN note int DEFAULT 7');
+    await scene.run('ALTER TABLE places ADD COLUMN note int DEFAULT 7');
     const again = await opened();
-    const error = await failure(apply(again, upsert(table, [0, 'e1']), upsert(table, [1, 'e2'])));
+    const error = await sinkFailure(apply(again, upsert(table, [0, 'e1']), upsert(table, [1, 'e2'])));
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: [0] } });
     await again.close();
   });
 
   it('names each row that a column or constraint of the user refuses, and writes the others, beside DDL too', async () => {
-    await run(
+    await scene.run(
       `CREATE TABLE strict (id bigint PRIMARY KEY, email varchar(20) UNIQUE, n tinyint, short varchar(5) NOT NULL, price decimal(4,2), at datetime,
          doc json, CHECK (n <> 13))`,
     );
-    await run(
+    await scene.run(
       "CREATE TRIGGER no_deletes BEFORE DELETE ON strict FOR EACH ROW IF OLD.id = 4 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'SECRET'; END IF",
     );
     const columns = ['email', 'n', 'short', 'price', 'at', 'doc'];
@@ -280,21 +251,21 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
       [...rows.slice(1300), upsert(table, good(5))],
     ];
     const name = 'strict_sink';
-    const sink = createSink({ url: server.url });
+    const sink = createSink({ url: scene.server.url });
     await sink.open(contextOf(name));
     const refused = await applyPassing({ sink, name }, parts, checkpointAt(1));
     const found = refused.map(({ change, error }) => [Number('key' in change && change.key[0]), error.message] as const).sort((a, b) => a[0] - b[0]);
     expect(found).toEqual(wrong.map(([id, , , message]) => [id, expect.stringMatching(message)]));
     expect(found.join()).not.toContain('SECRET');
-    expect(await select('SELECT count(*) AS n FROM strict')).toEqual([{ n: String(rows.length - wrong.length) }]);
-    expect(await select('SELECT * FROM strict_beside ORDER BY id')).toEqual([
+    expect(await scene.select('SELECT count(*) AS n FROM strict')).toEqual([{ n: String(rows.length - wrong.length) }]);
+    expect(await scene.select('SELECT * FROM strict_beside ORDER BY id')).toEqual([
       { id: 'x', v: '1' },
       { id: 'y', v: 'word' },
     ]);
     const deletes = await applyPassing({ sink, name }, [[3, 4, 5].map((id) => remove(table, [id]))], checkpointAt(2));
     expect(deletes.map(({ change }) => 'key' in change && change.key)).toEqual([[4]]);
     expect(deletes[0]!.error.message).not.toContain('SECRET');
-    expect(await select('SELECT id FROM strict WHERE id < 7 ORDER BY id')).toEqual([0, 1, 2, 4, 6].map((id) => ({ id: String(id) })));
+    expect(await scene.select('SELECT id FROM strict WHERE id < 7 ORDER BY id')).toEqual([0, 1, 2, 4, 6].map((id) => ({ id: String(id) })));
     await sink.close();
   });
 
@@ -310,13 +281,14 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     ];
     const sink = await opened();
     await apply(sink, ...changes.map((row) => upsert(table, row)));
-    expect(await typesOf('kinds')).toEqual({
+    expect(await scene.typesOf('kinds')).toEqual({
       id: 'varchar(768)',
       at: 'datetime(6)',
       yes: 'tinyint(1)',
       tags: expect.stringMatching(/^(json|longtext)$/),
     });
-    const rows = (name: string): Promise<RowDataPacket[]> => select(`SELECT at, yes, JSON_EXTRACT(tags, '$.b[0]') AS tag FROM ${name} ORDER BY id`);
+    const rows = (name: string): Promise<RowDataPacket[]> =>
+      scene.select(`SELECT at, yes, JSON_EXTRACT(tags, '$.b[0]') AS tag FROM ${name} ORDER BY id`);
     const expected = [
       { at: '2026-11-21 10:00:00.123456', yes: '1', tag: '1' },
       { at: null, yes: null, tag: null },
@@ -335,13 +307,13 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
       [3, '{SECRET'],
       [1, 7],
     ] as const) {
-      const error = await failure(apply(again, upsert(sinkTable('kinds', plain), ['d', null, null, null].with(column, value as never))));
+      const error = await sinkFailure(apply(again, upsert(sinkTable('kinds', plain), ['d', null, null, null].with(column, value as never))));
       expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED' });
       await again.close();
       await again.open(contextOf('kinds_again'));
     }
     await again.close();
-    await run(`CREATE TABLE kinds_of_user (id ${KEY_TYPE} PRIMARY KEY, at timestamp(6) NULL, yes boolean, tags json)`);
+    await scene.run(`CREATE TABLE kinds_of_user (id ${KEY_TYPE} PRIMARY KEY, at timestamp(6) NULL, yes boolean, tags json)`);
     const other = await opened();
     await apply(other, ...changes.map((row) => upsert({ ...table, name: 'kinds_of_user' }, row)));
     await other.close();
@@ -350,7 +322,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
 
   const typedTable = async (declared: string, type: string, kind?: ColumnKind): Promise<SinkTable> => {
     const name = `declared_${(counter += 1)}`;
-    await run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
+    await scene.run(`CREATE TABLE ${name} (id ${KEY_TYPE} PRIMARY KEY, v ${type})`);
     return sinkTable(name, [
       { name: 'id', key: true },
       { name: 'v', type: declared, ...(kind && { kind }) },
@@ -371,12 +343,12 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     const table = await typedTable(declared, type, kind);
     const sink = await opened();
     // Also a row that would do no harm.
-    expect(await failure(apply(sink, upsert(table, ['a', null])))).toMatchObject({
+    expect(await sinkFailure(apply(sink, upsert(table, ['a', null])))).toMatchObject({
       code: 'SINK_TABLE_MISFIT',
       message: expect.stringMatching(new RegExp(`table ${table.name}: the column v is .*, which holds no ${kind ?? declared} of the hive$`)),
     });
     await sink.close();
-    expect(await select(`SELECT id FROM ${table.name}`)).toEqual([]);
+    expect(await scene.select(`SELECT id FROM ${table.name}`)).toEqual([]);
   });
 
   it.each<[string, string, Value, ColumnKind?]>([
@@ -398,7 +370,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     const sink = await opened();
     await apply(sink, upsert(table, ['a', value]));
     await sink.close();
-    expect((await select(`SELECT id FROM ${table.name}`)).length).toBe(1);
+    expect((await scene.select(`SELECT id FROM ${table.name}`)).length).toBe(1);
   });
 
   it('kinds in a key, and beside a new key', async () => {
@@ -409,20 +381,20 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     const sink = await opened();
     await apply(sink, upsert(one, ['a', '2026-11-21T10:00:00Z', 1, '[]']));
     await apply(sink, upsert(two, ['b', '2026-11-21T10:00:00Z', 0, '[]']), remove(two, ['2026-11-21T10:00:00Z', 1, '[]']));
-    expect(await typesOf('kind_keys')).toMatchObject({ at: 'datetime(6)', yes: 'tinyint(1)', doc: expect.stringMatching(/^(varchar|json)/) });
+    expect(await scene.typesOf('kind_keys')).toMatchObject({ at: 'datetime(6)', yes: 'tinyint(1)', doc: expect.stringMatching(/^(varchar|json)/) });
     await sink.close();
-    expect(await select('SELECT id, yes FROM kind_keys')).toEqual([{ id: 'b', yes: '0' }]);
+    expect(await scene.select('SELECT id, yes FROM kind_keys')).toEqual([{ id: 'b', yes: '0' }]);
     const fresh = sinkTable('kind_keys_new', all(true));
     const other = await opened();
     await apply(other, upsert(fresh, ['2026-11-21T10:00:00Z', 1, '[1]']), upsert(fresh, ['2026-11-21T10:00:00Z', 0, '[1]']));
     await apply(other, remove(fresh, ['2026-11-21T10:00:00Z', 1, '[1]']));
-    expect(await select('SELECT yes FROM kind_keys_new')).toEqual([{ yes: '0' }]);
+    expect(await scene.select('SELECT yes FROM kind_keys_new')).toEqual([{ yes: '0' }]);
     await expect(other.audit!.keys(fresh, null, 10)).rejects.toMatchObject({ code: 'SINK_NOT_READABLE' });
     await other.close();
   });
 
   it("compares rows with a user's table as the server would store them", async () => {
-    await run(
+    await scene.run(
       `CREATE TABLE rounded (id ${KEY_TYPE} PRIMARY KEY, price decimal(10,2), at datetime(3), word varchar(10) COLLATE utf8mb4_general_ci, single float,
          code char(4), mood enum('ok', 'bad'))`,
     );
@@ -474,7 +446,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     'does not read keys of type %s back',
     async (type) => {
       const name = `strange_keys_${(counter += 1)}`;
-      await run(`CREATE TABLE ${name} (id ${type} PRIMARY KEY)`);
+      await scene.run(`CREATE TABLE ${name} (id ${type} PRIMARY KEY)`);
       const sink = await opened();
       const table = sinkTable(name, [{ name: 'id', key: true }]);
       await expect(sink.audit!.keys(table, null, 10)).rejects.toMatchObject({ code: 'SINK_NOT_READABLE', message: expect.stringContaining(name) });
@@ -484,9 +456,9 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
   );
 
   it("refuses a key column of the user's in which two keys of the hive could be one", async () => {
-    await run('CREATE TABLE folded (id varchar(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)');
+    await scene.run('CREATE TABLE folded (id varchar(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)');
     const sink = await opened();
-    const error = await failure(apply(sink, upsert(sinkTable('folded', [{ name: 'id', key: true }]), ['a'])));
+    const error = await sinkFailure(apply(sink, upsert(sinkTable('folded', [{ name: 'id', key: true }]), ['a'])));
     expect(error).toMatchObject({ code: 'SINK_TABLE_MISFIT', hint: expect.stringContaining('utf8mb4_nopad_bin') });
     await sink.close();
   });
@@ -494,7 +466,7 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
   it('says so when two columns are one for MySQL', async () => {
     const table = sinkTable('umlauts', [{ name: 'id', key: true }, { name: 'ärger' }, { name: 'Ärger' }]);
     const sink = await opened();
-    const error = await failure(apply(sink, upsert(table, ['1', 'a', 'b'])));
+    const error = await sinkFailure(apply(sink, upsert(table, ['1', 'a', 'b'])));
     expect(error).toMatchObject({ code: 'SINK_TABLE_MISFIT', hint: expect.stringContaining('rename') });
     await sink.close();
   });
@@ -512,18 +484,18 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
       ...Array.from({ length: 40 }, (_, id) => upsert(table, [id, body(300_000), null])),
       upsert(table, [40, body(1_000_000), new Uint8Array(1_000_000)]),
     );
-    expect(await select('SELECT count(*) AS n, sum(length(body)) AS bytes FROM large')).toEqual([{ n: '41', bytes: '13000000' }]);
-    const error = await failure(apply(sink, upsert(table, [41, body(100), null]), upsert(table, [42, body(2_200_000), null])));
+    expect(await scene.select('SELECT count(*) AS n, sum(length(body)) AS bytes FROM large')).toEqual([{ n: '41', bytes: '13000000' }]);
+    const error = await sinkFailure(apply(sink, upsert(table, [41, body(100), null]), upsert(table, [42, body(2_200_000), null])));
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(/table large, column body.*max_allowed_packet/) });
     await sink.close();
-    expect(await select('SELECT count(*) AS n FROM large')).toEqual([{ n: '41' }]);
+    expect(await scene.select('SELECT count(*) AS n FROM large')).toEqual([{ n: '41' }]);
   });
 
   it('refuses a key that is longer than an index of MySQL takes', async () => {
     const table = sinkTable('longkeys', [{ name: 'id', key: true }]);
     const sink = await opened();
     await apply(sink, upsert(table, ['😀'.repeat(768)]));
-    const error = await failure(apply(sink, upsert(table, ['x'.repeat(769)])));
+    const error = await sinkFailure(apply(sink, upsert(table, ['x'.repeat(769)])));
     expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', message: expect.stringMatching(/table longkeys, column id: .*too long/) });
     await sink.close();
   });
@@ -531,11 +503,11 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
   it('classifies what stands between it and the server, and never shows the password', async () => {
     const opening = async (options: MysqlOptions): Promise<WaggleError> => {
       const sink = createSink(options);
-      const error = await failure(sink.open(contextOf('x')));
+      const error = await sinkFailure(sink.open(contextOf('x')));
       await sink.close();
       return error;
     };
-    const { port } = server;
+    const { port } = scene.server;
     const at = { host: '127.0.0.1', port, user: 'root', database: 'waggle' };
     expect(await opening({ ...at, port: 1 })).toMatchObject({ code: 'SINK_UNREACHABLE', retryable: true });
     expect(await opening({ ...at, host: 'no-such-host.invalid' })).toMatchObject({ code: 'SINK_UNREACHABLE' });
@@ -547,225 +519,15 @@ describe.skipIf(absent)(`mysql${absent ? ' (MariaDB is not installed: skipped)' 
     });
     expect(await opening({ ...at, password: 'hunter2' })).toMatchObject({ code: 'SINK_DENIED', retryable: false });
     expect(await opening({ url: `mysql://root:hunter2@127.0.0.1:${port}/waggle` })).toMatchObject({ code: 'SINK_DENIED' });
-    await run("CREATE USER reader@'127.0.0.1'; CREATE DATABASE foreign_one; GRANT SELECT ON foreign_one.* TO reader@'127.0.0.1'");
+    await scene.run("CREATE USER reader@'127.0.0.1'; CREATE DATABASE foreign_one; GRANT SELECT ON foreign_one.* TO reader@'127.0.0.1'");
     expect(await opening({ ...at, user: 'reader', database: 'foreign_one' })).toMatchObject({ code: 'SINK_DENIED', retryable: false });
   });
 
   it('waits no longer than its lock timeout for a batch of another runner', async () => {
     const sink = await opened();
-    await run('START TRANSACTION; SELECT * FROM waggle_checkpoint FOR UPDATE');
-    expect(await failure(apply(sink))).toMatchObject({ code: 'SINK_BUSY', retryable: true });
-    await run('ROLLBACK');
+    await scene.run('START TRANSACTION; SELECT * FROM waggle_checkpoint FOR UPDATE');
+    expect(await sinkFailure(apply(sink))).toMatchObject({ code: 'SINK_BUSY', retryable: true });
+    await scene.run('ROLLBACK');
     await sink.close();
-  });
-
-  it('ends right wherever a batch with schema changes breaks off, although DDL commits', async () => {
-    const id: ColumnSpec = { name: 'id', key: true };
-    for (let cut = 0; cut <= 8; cut += 1) {
-      const name = `ddl_${cut}`;
-      const one = sinkTable(name, [id, { name: 'v' }, { name: 'n', type: 'INTEGER' }]);
-      const two = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }]);
-      const three = sinkTable(name, [id, { name: 'w' }, { name: 'n', type: 'INTEGER' }, { name: 'v' }]);
-      const parts = [
-        numbered(2, [upsert(one, ['1', 'x1', 1])]),
-        numbered(3, [upsert(one, ['4', 'x4', 4]), schemaChange(one, two)]),
-        numbered(5, [upsert(two, ['2', 'x2', 2])]),
-        numbered(6, [schemaChange(two, three), upsert(three, ['1', 'x1', 1, 'new'])]),
-        numbered(8, [upsert(three, ['2', 'x2', 45.5, 'new'])]),
-        numbered(9, [upsert(three, ['5', 'x5', 'text', null])]),
-        numbered(10, [remove(three, ['4'])]),
-      ];
-      const context = contextOf(`ddl_${cut}`);
-      const sink = createSink({ url: server.url });
-      await sink.open(context);
-      await sink.apply(batchOf([['1', '2', '3'].map((key) => upsert(one, [key, `old ${key}`, 0]))], checkpointAt(1)));
-      await expect(sink.apply(brokenBatch(parts.slice(0, cut), checkpointAt(10)))).rejects.toThrow('the source broke off');
-      await sink.close();
-      expect(await sink.open(context)).toEqual(checkpointAt(1));
-      await sink.apply(batchOf(parts, checkpointAt(10)));
-      await sink.close();
-      expect((await mysqlRows(admin, three)).sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual([
-        ['1', 'x1', '1', 'new'],
-        ['2', 'x2', '45.5', 'new'],
-        ['3', 'old 3', '0', null],
-        ['5', 'x5', 'text', null],
-      ]);
-    }
-  });
-
-  it('takes a batch back for a table that is to be made and columns that are to be widened, and applies each change once', async () => {
-    const table = sinkTable('again', [
-      { name: 'id', key: true },
-      { name: 'n', type: 'INTEGER' },
-      { name: 'm', type: 'INTEGER' },
-    ]);
-    const other = sinkTable('again_beside', [{ name: 'id', key: true }]);
-    const context = contextOf('again');
-    const sink = createSink({ url: server.url });
-    await sink.open(context);
-    await sink.apply(batchOf([[upsert(table, ['0', 0, 0])]], checkpointAt(1)));
-    await run('CREATE TABLE again_applied (id text)');
-    for (const event of ['AFTER INSERT', 'BEFORE UPDATE'])
-      await run(`CREATE TRIGGER ${event.replace(' ', '_')}_again ${event} ON again FOR EACH ROW INSERT INTO again_applied VALUES (NEW.id)`);
-    const parts = [
-      [upsert(table, ['1', 1, 1])],
-      [upsert(other, ['1'])],
-      [upsert(table, ['2', 2.5, 2])],
-      [upsert(table, ['3', 3, 'text'])],
-      [upsert(table, ['4', 4, 'text'])],
-    ];
-    await expect(sink.apply(brokenBatch(parts, checkpointAt(2)))).rejects.toThrow('the source broke off');
-    expect(await mysqlRows(admin, table)).toEqual([['0', '0', '0']]);
-    await sink.close();
-    expect(await sink.open(context)).toEqual(checkpointAt(1));
-    await sink.apply(batchOf(parts, checkpointAt(2)));
-    await sink.close();
-    expect((await mysqlRows(admin, table)).sort(byKey).map(([key]) => key)).toEqual(['0', '1', '2', '3', '4']);
-    expect(await mysqlRows(admin, other)).toEqual([['1']]);
-    expect((await select('SELECT id FROM again_applied ORDER BY id')).map((row) => String(row['id']))).toEqual(['1', '2', '3', '4']);
-  });
-
-  it('passes over what a refused batch has applied before its DDL, also when it comes again in smaller batches', async () => {
-    const one = sinkTable('smaller', [{ name: 'id', key: true }, { name: 'v' }]);
-    const two = sinkTable('smaller', [{ name: 'id', key: true }, { name: 'w' }]);
-    const other = sinkTable('smaller_beside', [{ name: 'id', key: true }]);
-    const name = 'smaller';
-    const sink = createSink({ url: server.url });
-    await sink.open(contextOf(name));
-    await sink.apply(batchOf([[upsert(one, ['old', 'kept']), schemaChange(null, other)]], checkpointAt(1)));
-    const first = numbered(2, [upsert(one, ['1', 'x'])]);
-    const second = numbered(3, [upsert(one, ['2', 'y']), schemaChange(one, two), upsert(two, ['3', 'z']), upsert(two, [null, 'refused'])]);
-    const error = await failure(sink.apply(batchOf([first, second], checkpointAt(6))));
-    expect(error).toMatchObject({ code: 'SINK_ROW_REFUSED', change: { key: [null] } });
-    await sink.close();
-    expect(await sink.open(contextOf(name))).toEqual(checkpointAt(1));
-    await sink.apply(batchOf([first], checkpointAt(2)));
-    await sink.close();
-    expect(await sink.open(contextOf(name))).toEqual(checkpointAt(2));
-    // A dead letter of before that is tried again.
-    const letter = { ...upsert(other, ['1']), source: first[0]!.source } as SinkChange;
-    await sink.apply(batchOf([[letter]], checkpointAt(2)));
-    expect(await mysqlRows(admin, other)).toEqual([['1']]);
-    await sink.apply(batchOf([second.slice(0, -1)], checkpointAt(6)));
-    await sink.close();
-    expect(await typesOf('smaller')).toEqual({ id: 'varchar(768)', w: 'longtext' });
-    expect((await mysqlRows(admin, two)).sort(byKey)).toEqual([
-      ['1', 'x'],
-      ['2', 'y'],
-      ['3', 'z'],
-      ['old', 'kept'],
-    ]);
-  });
-
-  it('asks for a new fill when a batch was applied in part and the log is another one', async () => {
-    const one = sinkTable('torn', [{ name: 'id', key: true }, { name: 'v' }]);
-    const two = sinkTable('torn', [{ name: 'id', key: true }, { name: 'w' }]);
-    const sink = createSink({ url: server.url });
-    const context = contextOf('torn');
-    await sink.open(context);
-    await sink.apply(batchOf([[upsert(one, ['1', 'x'])]], checkpointAt(1)));
-    await expect(sink.apply(brokenBatch([[upsert(one, ['2', 'y']), schemaChange(one, two)]], checkpointAt(2)))).rejects.toThrow(
-      'the source broke off',
-    );
-    await sink.open(context);
-    const error = await failure(sink.apply(batchOf([], { ...checkpointAt(2), term: 'term-2' })));
-    expect(error).toMatchObject({ code: 'SINK_CHECKPOINT_UNKNOWN', retryable: true });
-    expect(await sink.open(context)).toEqual({ ...checkpointAt(1), txid: '' });
-    await sink.apply(batchOf([], { ...checkpointAt(2), term: 'term-2' }));
-    await sink.close();
-  });
-
-  /** Applies batch after batch through whatever `disturb` does; then each batch must have been applied exactly once. */
-  const applyThrough = async (
-    name: string,
-    options: { readonly port: number; readonly batches: number; disturb(attempt: number): Promise<void> | void; afterFailure?(): Promise<void> },
-  ): Promise<number> => {
-    const sink = createSink({ host: '127.0.0.1', port: options.port, user: 'root', database: 'waggle' });
-    // Counts each write: exactly once means that a batch that was committed is not applied again.
-    await run(
-      `CREATE TABLE ${name} (id bigint PRIMARY KEY, batch bigint); CREATE TABLE ${name}_log (id bigint, batch bigint);
-       CREATE TRIGGER ${name}_insert AFTER INSERT ON ${name} FOR EACH ROW INSERT INTO ${name}_log VALUES (NEW.id, NEW.batch);
-       CREATE TRIGGER ${name}_update AFTER UPDATE ON ${name} FOR EACH ROW INSERT INTO ${name}_log VALUES (NEW.id, NEW.batch)`,
-    );
-    const table = sinkTable(name, [
-      { name: 'id', type: 'INTEGER', key: true, alwaysInteger: true },
-      { name: 'batch', type: 'INTEGER' },
-    ]);
-    const context = contextOf(name);
-    let [seq, failures] = [0, 0];
-    for (let attempt = 0; seq < options.batches; attempt += 1) {
-      try {
-        const checkpoint = await sink.open(context);
-        if (checkpoint !== null) seq = checkpoint.seq;
-        await options.disturb(attempt);
-        const next = seq + 1;
-        const parts = Array.from({ length: 4 }, (_, part) => Array.from({ length: 50 }, (_row, row) => upsert(table, [part * 50 + row, next])));
-        await sink.apply(batchOf(parts, checkpointAt(next)));
-        seq = next;
-      } catch (error) {
-        failures += 1;
-        if (!(error instanceof WaggleError && error.retryable)) throw error;
-        await options.afterFailure?.();
-      } finally {
-        await sink.close();
-      }
-    }
-    admin.destroy();
-    admin = await createConnection({ uri: server.url, ...EXACT });
-    // Not through what still disturbs.
-    const undisturbed = createSink({ url: server.url });
-    const last = (await undisturbed.open(context))!.seq;
-    await undisturbed.close();
-    expect(await select(`SELECT batch, count(*) AS n FROM ${name}_log GROUP BY batch ORDER BY 0 + batch`)).toEqual(
-      Array.from({ length: last }, (_, index) => ({ batch: String(index + 1), n: '200' })),
-    );
-    expect(await select(`SELECT DISTINCT batch FROM ${name}`)).toEqual([{ batch: String(last) }]);
-    return failures;
-  };
-
-  it('loses and doubles nothing when connections are cut at any byte or killed', { timeout: 120_000 }, async () => {
-    await using proxy = await startTcpProxy({ host: '127.0.0.1', port: server.port });
-    const failures = await applyThrough('cut', {
-      port: proxy.port,
-      batches: 30,
-      disturb: (attempt) => {
-        if (attempt % 3 === 0) proxy.cutAfter(Math.floor(Math.random() * 9000));
-        if (attempt % 3 === 1)
-          setTimeout(() => {
-            const others = `SELECT id FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND COMMAND <> 'Daemon' AND USER = 'root'`;
-            void select(others)
-              .then((rows) => Promise.all(rows.map((row) => run(`KILL CONNECTION ${row['id']}`))))
-              .catch(() => {});
-          }, Math.random() * 15);
-      },
-    });
-    expect(failures).toBeGreaterThan(5);
-  });
-
-  it('loses and doubles nothing when the server is killed and started again under load', { timeout: 240_000 }, async () => {
-    const kills = Number(process.env['WAGGLE_SERVER_KILLS'] ?? 3);
-    let [killing, isDead] = [Promise.resolve(), false];
-    let killed = 0;
-    const failures = await applyThrough('restarted', {
-      port: server.port,
-      batches: kills * 20,
-      disturb: async (attempt) => {
-        // The death falls into the batch that goes on then, or this one meets a dead server. Only a failure brings it back.
-        await killing;
-        if (attempt % 15 !== 5 || killed === kills) return;
-        killed += 1;
-        isDead = true;
-        killing = delay(Math.random() * 20).then(() => server.kill());
-      },
-      afterFailure: async () => {
-        await killing;
-        if (isDead) await server.start();
-        isDead = false;
-      },
-    });
-    expect(killed).toBe(kills);
-    expect(failures).toBeGreaterThanOrEqual(kills);
   });
 });
-
-const byKey = (a: readonly unknown[], b: readonly unknown[]): number => String(a[0]).localeCompare(String(b[0]));

@@ -137,7 +137,7 @@ it(`only the daemon is killed, ${KILLS} times: nothing is recovered (seed ${SEED
   expect(beginnings['capturing; what happened meanwhile is recorded as one recovered transaction']).toBeUndefined();
 });
 
-it(`daemon and keeper are killed, ${BOTH_KILLS} times: at most recovered transactions`, { timeout: 60_000 + BOTH_KILLS * 6000 }, async () => {
+it(`daemon and keeper are killed, ${BOTH_KILLS} times: at most recovered transactions`, { timeout: 120_000 + BOTH_KILLS * 10_000 }, async () => {
   await using scene = new Scene();
   let daemon = await scene.begin();
   const end = new AbortController();

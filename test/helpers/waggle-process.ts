@@ -93,8 +93,9 @@ export class WaggleProcess implements AsyncDisposable {
     );
   }
 
+  /** Behind a kill everything is made durable first: on a disk that others write to at full speed that has taken half a minute. */
   async untilReady(): Promise<this> {
-    await this.line('capture is ready', (line) => line['keeper'] !== undefined && line['position'] !== undefined);
+    await this.line('capture is ready', (line) => line['keeper'] !== undefined && line['position'] !== undefined, 120_000);
     return this;
   }
 

@@ -85,6 +85,7 @@ const killRound = async (open: KillTargetKind['open'], round: number): Promise<v
     else daemon = await killed(daemon, scene);
   }
   await application.kill();
+  await daemon.untilReady();
   await scene.settled(undefined, DEADLINE_MS);
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 

@@ -26,7 +26,7 @@ const troubles = (random: Random) => (): Behaviour | null => {
   return dice < 10 ? { wait: delay(30) } : null;
 };
 
-it(`ends with the hive's rows in each receiver (seed ${SEED})`, { timeout: 120_000 + KILLS * 5000 }, async () => {
+it(`ends with the hive's rows in each receiver (seed ${SEED})`, { timeout: 120_000 + KILLS * 10_000 }, async () => {
   const random = new Random(SEED);
   await using stack = new AsyncDisposableStack();
   const receivers: WebhookReceiver[] = [];
@@ -54,7 +54,8 @@ it(`ends with the hive's rows in each receiver (seed ${SEED})`, { timeout: 120_0
   await daemon.untilReady();
   await application.ended;
   for (const receiver of receivers) receiver.behave = () => null;
-  await scene.settled(undefined, 60_000 + 1000 * KILLS);
+  // The receivers take a hundred requests a second between them, and two of the formats send a request for each row.
+  await scene.settled(undefined, 60_000 + 6000 * KILLS);
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
 
   const expected = readSqliteRows(scene.hive, 'text');

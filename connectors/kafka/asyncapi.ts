@@ -47,6 +47,7 @@ const CHANGE_HEADERS = headers({
   ...PLACE,
   op: text('c, u, d, r or t, as in the value.'),
   schema: text("Version of the table's form: 16 hex digits. A record of `{prefix}.schema` with the same header describes it."),
+  last: text('`true` on the last record of a transaction of the hive in its partition; absent else.'),
 });
 const ROW_KEY = { type: 'object', description: 'Columns of the key, as `key` of the event.' };
 
@@ -76,6 +77,7 @@ const MESSAGES: Readonly<Record<string, object>> = {
       ...PLACE,
       op: text('s'),
       schema: text('The version; absent when the table was dropped.'),
+      previous: text('The version before, where the table was altered.'),
       table: text('The form, as JSON, for waggle itself.'),
     }),
     key: { type: 'object', description: '`hive`, `table` and `schema`.' },

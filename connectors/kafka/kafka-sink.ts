@@ -26,6 +26,7 @@ import { Outbox, type Outgoing } from './outbox.ts';
 import { Publication, type PublicationParts } from './publication.ts';
 import { PublisherFile } from './publisher-file.ts';
 import { readToEnd, type Reading } from './reader.ts';
+import { TableVersions } from './table-versions.ts';
 import { prefixOf, TopicNames } from './topic-names.ts';
 import { type Topic, Topics } from './topics.ts';
 
@@ -151,12 +152,13 @@ export class KafkaSink implements Sink {
     const schemaTopic = await topics.own(names.schema, 'all');
     const heartbeats = heartbeat === undefined ? null : await topics.own(names.heartbeat, 'default');
     const encoder = new EnvelopeEncoder({ hive, version: VERSION });
-    const announced = new Set<string>();
+    const versions = new TableVersions();
     const found: { own: Checkpoint | null; other: Checkpoint | null } = { own: null, other: null };
     const marked = await this.#mark(parts, checkpoints.topic);
     await readToEnd({ kafka, admin, topic: names.schema, marked, group: names.checkpoint, label: this.#label }, (place, message) => {
       if (place === names.schema) {
-        if (isOfHive(message.key, hive)) announced.add(String(message.headers?.['schema'] ?? ''));
+        const { schema: version, table } = message.headers ?? {};
+        if (version !== undefined && table !== undefined && isOfHive(message.key, hive)) versions.tell(String(table), String(version));
         return;
       }
       const record = parseCheckpoint(message);
@@ -183,7 +185,7 @@ export class KafkaSink implements Sink {
         tombstones,
         transactions: transactions.topic,
         schemas: schemaTopic.topic,
-        announced,
+        versions,
       },
       // Of a publisher with another state directory: where the log is another one too, the runner empties the tables before it fills them.
       checkpoint: found.own ?? found.other,

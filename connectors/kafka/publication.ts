@@ -1,6 +1,6 @@
 /**
  * The records of one batch, in order: BEGIN and END around the changes of each transaction of the hive, every table's form before its first row, a tombstone
- * behind each deleted row.
+ * behind each deleted row. The last record of a transaction in each partition says so (header `last`): so one of each is held back until the next one comes.
  */
 import { type EnvelopeEncoder, placeOf } from '../../src/change/envelope.ts';
 import type { TransactionInfo } from '../../src/change/change.ts';
@@ -8,9 +8,9 @@ import type { SinkChange, SinkRowChange, SinkSchemaChange, SinkTable, SinkTrunca
 import type { RecordFormat } from './formats.ts';
 import { partitionOf } from './murmur2.ts';
 import type { Outgoing } from './outbox.ts';
+import type { TableVersions } from './table-versions.ts';
 import type { TopicNames } from './topic-names.ts';
 import type { Topic, Topics } from './topics.ts';
-import { tableText, versionOf } from './table-version.ts';
 
 export interface PublicationParts {
   readonly hive: string;
@@ -23,8 +23,8 @@ export interface PublicationParts {
   /** Topics of waggle's own. */
   readonly transactions: Topic;
   readonly schemas: Topic;
-  /** Versions of tables that stand in the topic `<prefix>.schema`; added to. */
-  readonly announced: Set<string>;
+  /** What the topic `<prefix>.schema` tells of; added to. */
+  readonly versions: TableVersions;
 }
 
 const NO_HEADERS: Readonly<Record<string, string>> = {};
@@ -35,6 +35,8 @@ export class Publication {
   #open: TransactionInfo | null = null;
   #total = 0;
   #byTable = new Map<string, number>();
+  /** Of the open transaction: by topic, then by partition. */
+  readonly #held = new Map<Topic, (Outgoing | undefined)[]>();
 
   constructor(parts: PublicationParts) {
     this.#parts = parts;
@@ -54,7 +56,7 @@ export class Publication {
 
   /** In the order in which they are to be sent. */
   *records(change: SinkChange): Generator<Outgoing, void, undefined> {
-    if (this.#open !== null && change.source.transaction?.firstSeq !== this.#open.firstSeq) yield this.#end(this.#open);
+    if (this.#open !== null && change.source.transaction?.firstSeq !== this.#open.firstSeq) yield* this.#end(this.#open);
     if (change.op === 's') {
       yield* this.#schema(change);
       return;
@@ -64,12 +66,15 @@ export class Publication {
       this.#open = change.source.transaction;
       yield this.#mark(change.source.transaction, null);
     }
-    yield* change.op === 't' ? this.#truncate(change) : this.#row(change);
+    for (const record of change.op === 't' ? this.#truncate(change) : this.#row(change)) {
+      const before = this.#open === null ? record : this.#hold(record);
+      if (before !== undefined) yield before;
+    }
   }
 
   /** What is left to be said at the end of the batch. */
   *finish(): Generator<Outgoing, void, undefined> {
-    if (this.#open !== null) yield this.#end(this.#open);
+    if (this.#open !== null) yield* this.#end(this.#open);
   }
 
   *#row(change: SinkRowChange): Generator<Outgoing, void, undefined> {
@@ -97,20 +102,30 @@ export class Publication {
     }
   }
 
+  /** The one that was held before. */
+  #hold(record: Outgoing): Outgoing | undefined {
+    let held = this.#held.get(record.topic);
+    if (held === undefined) this.#held.set(record.topic, (held = []));
+    const before = held[record.partition];
+    held[record.partition] = record;
+    return before;
+  }
+
   *#schema(change: SinkSchemaChange): Generator<Outgoing, void, undefined> {
-    const { names, announced, encoder, schemas: topic } = this.#parts;
+    const { hive, names, versions, encoder, schemas: topic } = this.#parts;
     const { table, previous, source } = change;
     if (previous !== null && previous.name !== table?.name) names.forget(previous.name);
-    if (table !== null) announced.add(versionOf(table));
-    const described = table === null ? NO_HEADERS : { schema: versionOf(table), table: tableText(table) };
-    const key = this.#schemaKey(table, previous);
-    const headers = { ...placeHeaders(source), op: 's', ...described };
+    const form = table === null ? null : versions.change({ ...change, table });
+    const key = JSON.stringify({ hive, table: (table ?? previous)?.name ?? null, schema: form?.version ?? null });
+    const described = form === null ? NO_HEADERS : { schema: form.version, table: form.text };
+    const follows = form === null || form.previous === null ? NO_HEADERS : { previous: form.previous };
+    const headers = { ...placeHeaders(source), op: 's', ...described, ...follows };
     yield { topic, partition: 0, key, value: Buffer.from(encoder.encode(change)), headers, change };
   }
 
   /** A table that nobody created or altered before our eyes is told as it is. */
   *#announce({ table, source }: SinkRowChange | SinkTruncateChange): Generator<Outgoing, void, undefined> {
-    if (this.#parts.announced.has(versionOf(table)) || source.op === 's') return;
+    if (source.op === 's' || this.#parts.versions.of(table) !== null) return;
     const { txid, timestampUs } = placeOf(source);
     const placed = {
       seq: null,
@@ -126,11 +141,6 @@ export class Publication {
     });
   }
 
-  #schemaKey(table: SinkTable | null, previous: SinkTable | null): string {
-    const name = (table ?? previous)?.name ?? null;
-    return JSON.stringify({ hive: this.#parts.hive, table: name, schema: table === null ? null : versionOf(table) });
-  }
-
   #mark(transaction: TransactionInfo, counts: { total: number; byTable: ReadonlyMap<string, number> } | null): Outgoing {
     const { format, transactions: topic, hive } = this.#parts;
     const { key, value } = format.transaction({ id: transaction.txid, timestampMs: Math.floor(transaction.timestampUs / 1000), counts });
@@ -138,12 +148,14 @@ export class Publication {
     return { topic, partition: 0, key, value: Buffer.from(value), headers: { seq: String(seq), txid: transaction.txid, hive }, change: null };
   }
 
-  #end(transaction: TransactionInfo): Outgoing {
-    const record = this.#mark(transaction, { total: this.#total, byTable: this.#byTable });
+  *#end(transaction: TransactionInfo): Generator<Outgoing, void, undefined> {
+    for (const held of this.#held.values())
+      for (const record of held) if (record !== undefined) yield { ...record, headers: { ...record.headers, last: 'true' } };
+    yield this.#mark(transaction, { total: this.#total, byTable: this.#byTable });
+    this.#held.clear();
     this.#open = null;
     this.#total = 0;
     this.#byTable = new Map();
-    return record;
   }
 
   #count({ name }: SinkTable): void {
@@ -164,7 +176,7 @@ export class Publication {
   }
 
   #headers({ op, source, table }: SinkRowChange | SinkTruncateChange): Record<string, string> {
-    return { ...placeHeaders(source), op, schema: versionOf(table) };
+    return { ...placeHeaders(source), op, schema: this.#parts.versions.of(table)! };
   }
 }
 

@@ -108,6 +108,7 @@ export interface Batch {
    * Nothing of it needs to be kept in memory: a sink that had to take all back asks for it again, from the beginning.
    */
   readonly parts: () => AsyncIterable<SinkChange[]>;
+  /** `seq` and `txid` are final when the parts have come to their end. */
   readonly checkpoint: Checkpoint;
 }
 

@@ -228,6 +228,29 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
     const [old, wide] = records.map(({ headers }) => headers['schema']);
     expect(versions).toEqual([old, old, wide, wide]);
     expect(old).not.toBe(wide);
+    expect(records.map(({ headers }) => headers['previous'])).toEqual([undefined, old, undefined]);
+  });
+
+  it('marks the last record of each transaction in each partition', async () => {
+    await using s = scene({ topics: { partitions: 2 } });
+    await s.sink.open(s.context);
+    const first = inTransaction(
+      Array.from({ length: 20 }, (_, id) => upsert(accounts, [id, 'a'], 'c')),
+      1,
+      1,
+    );
+    const second = inTransaction([upsert(accounts, [1, 'A']), remove(accounts, [1])], 2, 21);
+    await s.sink.apply(batchOf([[existing(accounts, [77, 'old'])], first, second], checkpointAt(22)));
+    const ends = new Map<string, boolean[]>();
+    for (const { partition, headers } of await s.read('accounts')) {
+      const place = `${partition} ${headers['txid']}`;
+      ends.set(place, [...(ends.get(place) ?? []), headers['last'] === 'true']);
+    }
+    expect([...ends.keys()].filter((place) => place.endsWith('1:9'))).toHaveLength(1);
+    for (const [place, marks] of ends) expect([place, marks.indexOf(true)]).toEqual([place, place.endsWith('1:9') ? -1 : marks.length - 1]);
+    // Behind a deleted row it is the tombstone.
+    expect([...ends].filter(([place]) => place.endsWith('1:2')).map(([, marks]) => marks)).toEqual([[false, false, true]]);
+    expect([...ends].filter(([place]) => place.endsWith('1:1'))).toHaveLength(2);
   });
 
   it('shows nothing of a batch that broke off, and goes on from the checkpoint before it', async () => {

@@ -6,10 +6,8 @@ import type { GroupStatus } from '../../src/stream/kafka/member-status.ts';
 import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { KafkaProbe } from '../helpers/kafka-probe.ts';
 import { kafkaPossible, type KafkaServer, startKafka } from '../helpers/kafka-server.ts';
-import { mariadbBinary, startMariadb } from '../helpers/mariadb-server.ts';
-import { mongoServerPossible, startMongoServer } from '../helpers/mongo-server.ts';
+import { MEMBER_TARGETS, type MemberTarget } from '../helpers/member-targets.ts';
 import { postgresBinaries, serversRequired, startPostgres } from '../helpers/postgres-server.ts';
-import type { Difference } from '../helpers/row-sets.ts';
 import { until } from '../helpers/until.ts';
 import { waggle } from '../helpers/waggle-command.ts';
 import { WaggleProcess } from '../helpers/waggle-process.ts';
@@ -18,45 +16,6 @@ const DEADLINE_MS = 120_000;
 const required = serversRequired();
 const hasKafka = required || kafkaPossible();
 const hasPostgres = required || (await postgresBinaries()) !== null;
-
-/** A target of its own, and how what it holds is held against the hive. */
-interface Target extends AsyncDisposable {
-  readonly sink: string;
-  compare(scene: DaemonScene): Promise<Difference>;
-}
-
-const TARGETS: Readonly<Record<string, { readonly possible: boolean; open(): Promise<Target> }>> = {
-  mysql: {
-    possible: (await mariadbBinary()) !== null,
-    open: async () => {
-      const server = await startMariadb();
-      return {
-        sink: `type: mysql, url: "${server.url}"`,
-        compare: (scene) => scene.compareMysql(server.url),
-        [Symbol.asyncDispose]: () => server.stop(),
-      };
-    },
-  },
-  mongodb: {
-    possible: mongoServerPossible(),
-    open: async () => {
-      const server = await startMongoServer('rs');
-      return {
-        sink: `type: mongodb, url: "${server.url}"`,
-        compare: (scene) => scene.compareMongo(server.url),
-        [Symbol.asyncDispose]: () => server.stop(),
-      };
-    },
-  },
-  sqlite: {
-    possible: true,
-    open: async () => ({
-      sink: 'type: sqlite, file: copy.sqlite',
-      compare: async (scene) => scene.compareCopy(scene.path('copy.sqlite')),
-      [Symbol.asyncDispose]: async () => {},
-    }),
-  },
-};
 
 describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLINE_MS }, () => {
   let kafka: KafkaServer;
@@ -102,7 +61,7 @@ describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLIN
     return JSON.parse(stdout) as GroupStatus;
   };
 
-  const equal = async (scene: DaemonScene, target: Target, members: readonly WaggleProcess[]): Promise<void> => {
+  const equal = async (scene: DaemonScene, target: MemberTarget, members: readonly WaggleProcess[]): Promise<void> => {
     await scene.settled(['stream'], DEADLINE_MS);
     let last = '';
     await until(
@@ -118,10 +77,10 @@ describe.skipIf(!hasKafka)('members of a consumer group', { timeout: 2 * DEADLIN
     for (const each of members) expect(each.exit).toBe(null);
   };
 
-  it.each(Object.keys(TARGETS).filter((kind) => required || TARGETS[kind]!.possible))(
+  it.each(['mysql', 'mongodb', 'sqlite'].filter((kind) => required || MEMBER_TARGETS[kind]!.possible))(
     '%s: rows, an emptied table, a new column, a killed member: equal tables',
     async (kind) => {
-      await using target = await TARGETS[kind]!.open();
+      await using target = await MEMBER_TARGETS[kind]!.open();
       await using scene = sceneOf(`to-${kind}`, { stream: 'topics: { partitions: 3 }', target: target.sink });
       using db = closing(openHive(scene));
       addTags(db.open, 'old', 120);

@@ -2,6 +2,12 @@
  * One partition of a topic on its way into a target: a sink of its own, named `<sink>#<topic>#<partition>`, whose checkpoint in the target is the offset of the next
  * record. So each record is applied once where the target keeps its checkpoint in the transaction of the data; whoever is given the partition next opens the same
  * name, and fences this one.
+ *
+ * A batch ends where a transaction of the hive ends in the partition. What was fetched behind that is left to be fetched again; a transaction that is larger
+ * than what is fetched at a time is one batch all the same, whose parts come with what is fetched next.
+ *
+ * `txid` of the checkpoint holds the versions of the forms that the target's tables have by now: where a record of a later form comes, the schema changes between
+ * the two are applied before it. In a topic of several partitions they are not, because rows of before are still to come in another partition: a warning says so.
  */
 import { mkdirSync } from 'node:fs';
 import type { KafkaMessage } from 'kafkajs';
@@ -22,14 +28,33 @@ import {
 } from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
 import type { DeadLetterTopic } from './dead-letter-topic.ts';
-import { sinkChangeOf } from './sink-changes.ts';
-import type { TableForms } from './table-forms.ts';
+import { PartFeed } from './part-feed.ts';
+import { schemaChangeOf, sinkChangeOf } from './sink-changes.ts';
+import type { FormStep, TableForms } from './table-forms.ts';
+import { wholeLength } from './whole-length.ts';
 
 /** The partition in which the publisher writes the changes of this row; null: its key alone does not tell. */
 export type PartitionOf = (change: SinkRowChange, partitions: number) => number | null;
 
 /** Keys that are read at a time where a table is emptied. */
 const PAGE_KEYS = 5000;
+
+/** What Kafka gave at a time. */
+export interface Fetched {
+  readonly messages: readonly KafkaMessage[];
+  /** Of what was fetched, records that nobody sees among it. */
+  readonly lastOffset: bigint;
+  /** There was no more when it was fetched. */
+  readonly atEnd: boolean;
+}
+
+/** A transaction of the hive that is being applied while it is still being fetched. */
+interface OpenBatch {
+  readonly feed: PartFeed;
+  /** Written when its end is known: the sink reads it behind the last part. */
+  readonly checkpoint: { -readonly [Name in keyof Checkpoint]: Checkpoint[Name] };
+  readonly applied: Promise<void>;
+}
 
 export interface LaneOptions {
   readonly sink: Sink;
@@ -49,6 +74,11 @@ export interface LaneOptions {
 export class Lane implements AsyncDisposable {
   readonly #options: LaneOptions;
   #next = 0n;
+  /** Of the first record that was not taken yet: behind `#next` while a batch is open. */
+  #position = 0n;
+  #open: OpenBatch | null = null;
+  /** Of the forms that the target has, with all that was taken. */
+  #versions = new Set<string>();
   /** Of the batch that is being applied. */
   #letters: DeadLetterTopic | null = null;
   #messages = new Map<SinkChange, KafkaMessage>();
@@ -69,6 +99,8 @@ export class Lane implements AsyncDisposable {
       });
     }
     lane.#next = BigInt(checkpoint?.seq ?? 0);
+    lane.#position = lane.#next;
+    lane.#versions = new Set(checkpoint?.txid.split(' ').filter((version) => version !== ''));
     return lane;
   }
 
@@ -77,32 +109,134 @@ export class Lane implements AsyncDisposable {
     return this.#next;
   }
 
+  /** Offset of the record that is to be fetched next. */
+  get position(): bigint {
+    return this.#position;
+  }
+
+  /** A transaction is being applied whose end was not fetched yet. */
+  get isOpen(): boolean {
+    return this.#open !== null;
+  }
+
   /**
-   * Those that the target does not have yet, in one batch unless a table was emptied between them. `sift`: what the target refuses becomes a dead letter, and
-   * the others are applied; else it is thrown, because it may pass once another partition is further on (a value that another row is about to give up).
+   * Those that the target does not have yet, up to the end of the last whole transaction; all of them, in a batch that stays open, where there is no such end.
+   * `sift`: what the target refuses becomes a dead letter, and the others are applied; else it is thrown, because it may pass once another partition is further
+   * on (a value that another row is about to give up). A transaction that is too large to be fetched at a time is then applied in pieces.
    */
-  async apply(messages: readonly KafkaMessage[], { lastOffset, sift }: { readonly lastOffset: bigint; readonly sift: boolean }): Promise<void> {
+  async apply({ messages, lastOffset, atEnd }: Fetched, { sift }: { readonly sift: boolean }): Promise<void> {
     this.#letters = sift ? this.#options.letters : null;
     this.#messages = new Map();
+    const fresh = messages.filter(({ offset }) => BigInt(offset) >= this.#position);
+    const whole = sift && this.#open === null ? wholeLength(fresh, atEnd) || fresh.length : wholeLength(fresh, atEnd);
+    const ends = whole > 0 || atEnd;
+    const taken = whole > 0 ? fresh.slice(0, whole) : fresh;
+    const rest = fresh[taken.length];
+    const changes = await this.#take(taken);
+    this.#position = rest === undefined ? max(lastOffset + 1n, this.#position) : BigInt(rest.offset);
+    // Of an open batch, what nobody sees (records that were taken back) says nothing about its end.
+    if (ends || (taken.length === 0 && this.#open === null)) await this.#finish(changes, this.#position);
+    else await this.#extend(changes);
+  }
+
+  /** As changes: those of which a batch can be made. What must stand in batches of its own is applied here, with all before it. */
+  async #take(messages: readonly KafkaMessage[]): Promise<SinkChange[]> {
+    const { sink, partitions } = this.#options;
     let changes: SinkChange[] = [];
     for (const message of messages) {
       const offset = BigInt(message.offset);
-      if (offset < this.#next) continue;
-      const change = await this.#readOf(message);
-      if (change !== null) this.#messages.set(change, message);
-      if (change?.op === 't' && this.#options.partitions > 1) {
-        await this.#write(changes, offset);
+      const read = await this.#readOf(message);
+      if (read === null) continue;
+      const { change, version } = read;
+      if (this.#letters !== null) this.#messages.set(change, message);
+      const steps = this.#stepsTo(change.table, version);
+      // Where DDL commits, rows of before must not come behind it when the batch comes again.
+      if (steps.length > 0 && sink.rehearse === undefined) {
+        await this.#finish(changes, offset);
+        changes = [];
+      }
+      this.#follow(change.table, version);
+      changes.push(...steps.map(({ previous, table }) => schemaChangeOf(previous, table)));
+      if (change.op === 't' && partitions > 1) {
+        await this.#finish(changes, offset);
         changes = [];
         await this.#empty(change, offset);
-      } else if (change !== null) changes.push(change);
+      } else changes.push(change);
     }
-    if (lastOffset + 1n > this.#next) await this.#write(changes, lastOffset + 1n);
+    return changes;
   }
 
-  async #write(changes: readonly SinkChange[], next: bigint): Promise<void> {
+  /** Schema changes that the target has to follow before a row of this form. */
+  #stepsTo(table: SinkTable, version: string): readonly FormStep[] {
+    if (this.#versions.has(version)) return [];
+    const { forms, partitions, topic, context } = this.#options;
+    const { steps = [] } = forms.stepsTo(version, this.#versions) ?? {};
+    if (partitions === 1 && !forms.isShared(table.name)) return steps;
+    const columns = steps.flatMap(({ lost }) => lost);
+    if (columns.length > 0)
+      context.logger.warn(
+        {
+          code: 'SINK_TABLE_MISFIT',
+          topic,
+          table: table.name,
+          columns,
+          hint: 'Run `waggle resync` of the publisher for this table: all its rows are told again.',
+        },
+        partitions > 1
+          ? 'columns were renamed or came back, which is not followed over several partitions: in rows that do not change they hold nothing, or what they held before'
+          : 'columns were renamed or came back in one of several hives: in rows that do not change they hold nothing, or what they held before',
+      );
+    return [];
+  }
+
+  #follow({ name }: SinkTable, version: string): void {
+    if (this.#versions.has(version)) return;
+    const { forms } = this.#options;
+    const found = forms.stepsTo(version, this.#versions);
+    if (found !== null) this.#versions.delete(found.from);
+    // A new table of an old name: what the other one was like is of no use any more.
+    else if (forms.isCreated(version)) for (const each of this.#versions) if (forms.nameOf(each) === name) this.#versions.delete(each);
+    this.#versions.add(version);
+  }
+
+  /** Adds to the batch that stays open, or begins it. */
+  async #extend(changes: SinkChange[]): Promise<void> {
     const { sink, logId } = this.#options;
-    const checkpoint: Checkpoint = { logId, term: '', seq: Number(next), txid: '', fill: null };
-    let part = sink.wants === 'states' ? coalesce(changes) : [...changes];
+    if (this.#open === null) {
+      const feed = new PartFeed();
+      const checkpoint = { logId, term: '', seq: 0, txid: '', fill: null };
+      const applied = known(sink.apply({ parts: () => feed.parts(), checkpoint }));
+      applied.catch(() => {});
+      this.#open = { feed, checkpoint, applied };
+    }
+    // It never ends by itself, but it may fail.
+    await Promise.race([this.#open.feed.put(this.#partOf(changes)), this.#open.applied]);
+  }
+
+  /** The batch with these at its end, and the checkpoint behind it. */
+  async #finish(changes: SinkChange[], next: bigint): Promise<void> {
+    if (this.#open === null) return next > this.#next ? this.#write(changes, next) : undefined;
+    await this.#extend(changes);
+    Object.assign(this.#open.checkpoint, this.#checkpointAt(next));
+    this.#open.feed.end();
+    await this.#open.applied;
+    this.#open = null;
+    this.#next = next;
+    return undefined;
+  }
+
+  #checkpointAt(next: bigint): Checkpoint {
+    return { logId: this.#options.logId, term: '', seq: Number(next), txid: [...this.#versions].join(' '), fill: null };
+  }
+
+  #partOf(changes: SinkChange[]): SinkChange[] {
+    return this.#options.sink.wants === 'states' ? coalesce(changes) : changes;
+  }
+
+  async #write(changes: SinkChange[], next: bigint): Promise<void> {
+    const { sink } = this.#options;
+    const checkpoint = this.#checkpointAt(next);
+    let part = this.#partOf(changes);
     let passing = 0;
     for (;;) {
       const refusal = await this.#try(() => sink.apply(batchOf(part, checkpoint)));
@@ -187,11 +321,12 @@ export class Lane implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#open?.feed.breakOff();
     await this.#options.sink.close().catch(() => {});
   }
 
   /** Null: nothing to apply. */
-  async #readOf(message: KafkaMessage): Promise<SinkChange | null> {
+  async #readOf(message: KafkaMessage): Promise<Read | null> {
     try {
       return await this.#changeOf(message);
     } catch (error) {
@@ -201,12 +336,13 @@ export class Lane implements AsyncDisposable {
     }
   }
 
-  async #changeOf(message: KafkaMessage): Promise<SinkChange | null> {
+  async #changeOf(message: KafkaMessage): Promise<Read | null> {
     const { sink, forms, context } = this.#options;
     const event = parseChange(message);
-    const version = message.headers?.['schema'];
-    if (event === null || event.op === 's' || version === undefined) return null;
-    const table = await forms.form(String(version));
+    const header = message.headers?.['schema'];
+    if (event === null || event.op === 's' || header === undefined) return null;
+    const version = String(header);
+    const table = await forms.form(version);
     if (event.op === 't' && forms.isShared(table.name)) {
       context.logger.warn(
         {
@@ -219,9 +355,18 @@ export class Lane implements AsyncDisposable {
       );
       return null;
     }
-    return sinkChangeOf(event, table, { integers: sink.integers ?? 'number', states: sink.wants === 'states' });
+    const change = sinkChangeOf(event, table, { integers: sink.integers ?? 'number', states: sink.wants === 'states' });
+    return change === null || change.op === 's' ? null : { change, version };
   }
 }
+
+interface Read {
+  readonly change: SinkRowChange | SinkTruncateChange;
+  /** Of its table's form. */
+  readonly version: string;
+}
+
+const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 
 const batchOf = (part: SinkChange[], checkpoint: Checkpoint): Batch => ({
   parts: async function* () {

@@ -49,6 +49,13 @@ export class KafkaMember {
   #topics = new Map<string, number>();
   #clusterId = '';
   #letters: DeadLetterTopic | null = null;
+  /**
+   * The lane whose batch stays open until more of it was fetched; null: none. The others wait for it, because it may hold what they need in the target, and
+   * they are what it would wait for.
+   */
+  #alone: string | null = null;
+  /** Each lets a partition go on that waits for that lane. */
+  readonly #waiting = new Set<() => void>();
   /** The group has given out its partitions so many times. */
   #generation = 0;
   #failures = 0;
@@ -161,9 +168,14 @@ export class KafkaMember {
     }
   }
 
-  async #take({ batch, resolveOffset, heartbeat, isStale, isRunning }: EachBatchPayload, consumer: Consumer, forms: TableForms): Promise<void> {
+  async #take(
+    { batch, resolveOffset, heartbeat, isStale, isRunning, pause }: EachBatchPayload,
+    consumer: Consumer,
+    forms: TableForms,
+  ): Promise<void> {
     const { topic, partition } = batch;
     const place = `${topic}#${partition}`;
+    if (this.#alone !== null && this.#alone !== place) return void this.#waiting.add(pause());
     const generation = this.#generation;
     const lane = this.#lanes.get(place);
     if (lane === undefined) {
@@ -176,16 +188,21 @@ export class KafkaMember {
     if (isStale() || !isRunning()) return undefined;
     const beating = setInterval(() => void heartbeat().catch(() => {}), HEARTBEAT_MS);
     try {
-      const last = BigInt(batch.lastOffset());
-      await lane.apply(batch.messages, { lastOffset: last, sift: (this.#doubts.get(place) ?? 0) >= DOUBTS - 1 });
+      const lastOffset = BigInt(batch.lastOffset());
+      const { next } = lane;
+      const fetched = { messages: batch.messages, lastOffset, atEnd: lastOffset + 1n >= BigInt(batch.highWatermark) };
+      await lane.apply(fetched, { sift: (this.#doubts.get(place) ?? 0) >= DOUBTS - 1 });
+      resolveOffset(String(lane.position - 1n));
+      this.#isAlone(lane.isOpen ? place : null);
+      if (lane.next === next) return undefined;
       this.#failures = 0;
       this.#doubts.delete(place);
-      resolveOffset(String(last));
-      await consumer.commitOffsets([{ topic, partition, offset: String(last + 1n) }]);
+      await consumer.commitOffsets([{ topic, partition, offset: String(lane.next) }]);
     } catch (error) {
       if (!(error instanceof WaggleError)) throw error;
       this.#lanes.delete(place);
       await lane[Symbol.asyncDispose]();
+      this.#isAlone(null);
       // Somebody else was given the partition; the group tells us, too. If it is still ours, the next batch opens it again.
       if (error.code === 'SINK_FENCED') return await heartbeat();
       // For whoever looks: the offset stays, and says why.
@@ -244,6 +261,14 @@ export class KafkaMember {
     const lanes = [...this.#lanes.values()];
     this.#lanes.clear();
     for (const lane of lanes) await lane[Symbol.asyncDispose]();
+    this.#isAlone(null);
+  }
+
+  #isAlone(place: string | null): void {
+    this.#alone = place;
+    if (place !== null) return;
+    for (const goOn of this.#waiting) goOn();
+    this.#waiting.clear();
   }
 
   /** With how many partitions they have. Throws SINK_TABLE_MISFIT for such as cannot be applied in order. */

@@ -9,7 +9,7 @@ import type { RowEvent, TruncateEvent } from '../../change/envelope-object.ts';
 import { ROWID_COLUMN } from '../../change/key.ts';
 import type { ParsedChange } from '../../change/parse-change.ts';
 import type { Table, Value } from '../../change/table.ts';
-import type { SinkChange, SinkColumn, SinkTable, SinkTruncateChange } from '../../pipeline/sink.ts';
+import type { SinkChange, SinkColumn, SinkSchemaChange, SinkTable, SinkTruncateChange } from '../../pipeline/sink.ts';
 import { WaggleError } from '../../support/errors.ts';
 
 type Integers = 'number' | 'bigint';
@@ -31,6 +31,13 @@ export const sinkChangeOf = (
         );
   const source: RowChange = { ...placeOf(event), op: event.op, table: hiveTable(table), before: null, after: null };
   return { op: event.op, table, key, before: states ? null : values(event.before), after: values(event.after), source };
+};
+
+/** A schema change, told by the two forms. It stands at no place of the log: `seq` is null, as what the hive's own has is none of the partition. */
+export const schemaChangeOf = (previous: SinkTable, table: SinkTable): SinkSchemaChange => {
+  const [before, after] = [hiveTable(previous), hiveTable(table)];
+  const placed = { seq: null, transaction: null, collectionOrder: 0, snapshot: { seq: 0, txid: '', timestampUs: 0 } };
+  return { op: 's', table, previous, source: { op: 's', ...placed, name: table.source, table: after, previous: before } };
 };
 
 /** Where deletes are soft: what the rows get that stay. */

@@ -30,10 +30,26 @@ const form = z.object({
 /** The record that describes a form stands before the rows of that form, in another topic: it is there, or about to be read. */
 const PATIENCE_MS = 30_000;
 
+/** A schema change of a table, from one form to the next. */
+export interface FormStep {
+  readonly previous: SinkTable;
+  readonly table: SinkTable;
+  /** Columns whose rows are not told again although they hold something else now: renamed ones, and new ones under the name of an earlier one. */
+  readonly lost: readonly string[];
+}
+
+interface Form {
+  readonly table: SinkTable;
+  /** Version of the form that a schema change made it of; null: told when its rows were met, or of a new table. */
+  readonly previous: string | null;
+  /** Of a new table. */
+  readonly created: boolean;
+}
+
 export class TableForms implements AsyncDisposable {
   readonly #consumer: Consumer;
   readonly #topic: string;
-  readonly #forms = new Map<string, SinkTable>();
+  readonly #forms = new Map<string, Form>();
   /** Hives that tell of a table, by its name. */
   readonly #hives = new Map<string, Set<string>>();
   readonly #waiting = new Map<string, PromiseWithResolvers<SinkTable>>();
@@ -56,7 +72,7 @@ export class TableForms implements AsyncDisposable {
   /** Rejects with SINK_BUSY where nothing tells of it for half a minute. */
   async form(version: string): Promise<SinkTable> {
     const known = this.#forms.get(version);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.table;
     let waiting = this.#waiting.get(version);
     if (waiting === undefined) this.#waiting.set(version, (waiting = Promise.withResolvers()));
     const { promise } = waiting;
@@ -72,6 +88,32 @@ export class TableForms implements AsyncDisposable {
     }
   }
 
+  /**
+   * The schema changes from one of the forms that `applied` names to this one, in order, and that form's version; null: none of them leads to it. The form
+   * must have been asked for: those before it were told before it.
+   */
+  stepsTo(version: string, applied: ReadonlySet<string>): { readonly from: string; readonly steps: readonly FormStep[] } | null {
+    const steps: FormStep[] = [];
+    let from = version;
+    while (!applied.has(from)) {
+      const at = this.#forms.get(from)!;
+      const before = this.#previous(at);
+      if (before === null) return null;
+      steps.unshift({ previous: before.table, table: at.table, lost: this.#lost(before, at.table) });
+      from = at.previous!;
+    }
+    return { from, steps };
+  }
+
+  isCreated(version: string): boolean {
+    return this.#forms.get(version)?.created ?? false;
+  }
+
+  /** Of the table that has this form. */
+  nameOf(version: string): string | null {
+    return this.#forms.get(version)?.table.name ?? null;
+  }
+
   /** Whether several hives have a table of this name in the topics, as far as it was read. */
   isShared(name: string): boolean {
     return (this.#hives.get(name)?.size ?? 0) > 1;
@@ -81,6 +123,19 @@ export class TableForms implements AsyncDisposable {
     await this.#consumer.disconnect();
   }
 
+  #lost(before: Form, table: SinkTable): string[] {
+    const names = new Set(before.table.columns.map(({ name }) => name));
+    const added = table.columns.map(({ name }) => name).filter((name) => !names.has(name));
+    if (before.table.columns.length === table.columns.length) return added;
+    const earlier = new Set<string>();
+    for (let at = this.#previous(before); at !== null; at = this.#previous(at)) for (const { name } of at.table.columns) earlier.add(name);
+    return added.filter((name) => earlier.has(name));
+  }
+
+  #previous({ previous }: Form): Form | null {
+    return previous === null ? null : (this.#forms.get(previous) ?? null);
+  }
+
   #take({ headers = {}, key }: KafkaMessage): void {
     const version = headers['schema'] === undefined ? null : String(headers['schema']);
     const table = headers['table'] === undefined ? null : parseForm(String(headers['table']));
@@ -88,7 +143,8 @@ export class TableForms implements AsyncDisposable {
     const hives = this.#hives.get(table.name) ?? new Set();
     this.#hives.set(table.name, hives.add(hiveOf(key)));
     if (this.#forms.has(version)) return;
-    this.#forms.set(version, table);
+    const previous = headers['previous'] === undefined ? null : String(headers['previous']);
+    this.#forms.set(version, { table, previous, created: previous === null && headers['seq'] !== undefined });
     this.#waiting.get(version)?.resolve(table);
     this.#waiting.delete(version);
     this.#onForm(table);

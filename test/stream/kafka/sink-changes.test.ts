@@ -1,13 +1,15 @@
 import * as fc from 'fast-check';
+import type { KafkaMessage } from 'kafkajs';
 import { describe, expect, it } from 'vitest';
-import { tableText, versionOf } from '../../../connectors/kafka/table-version.ts';
+import { tableText, TableVersions } from '../../../connectors/kafka/table-versions.ts';
 import { EnvelopeEncoder } from '../../../src/change/envelope.ts';
 import { parseChange } from '../../../src/change/parse-change.ts';
 import type { Value } from '../../../src/change/table.ts';
-import type { SinkTable } from '../../../src/pipeline/sink.ts';
+import type { SinkSchemaChange, SinkTable } from '../../../src/pipeline/sink.ts';
 import { sinkChangeOf } from '../../../src/stream/kafka/sink-changes.ts';
 import { parseForm } from '../../../src/stream/kafka/table-forms.ts';
-import { remove, sinkTable, truncate, upsert } from '../../connectors/sink-changes.ts';
+import { wholeLength } from '../../../src/stream/kafka/whole-length.ts';
+import { remove, schemaChange, sinkTable, truncate, upsert } from '../../connectors/sink-changes.ts';
 
 const encoder = new EnvelopeEncoder({ hive: 'app', version: '0' });
 const plain = sinkTable('t', [
@@ -91,12 +93,45 @@ describe('changes out of records', () => {
 });
 
 describe('forms of tables', () => {
-  it('come back as they were, and have the version that was given to them', () => {
-    const form = parseForm(tableText(table))!;
-    expect(form).toEqual(table);
-    expect(versionOf(form)).toBe(versionOf(table));
-    expect(versionOf({ ...table, key: [0, 1] })).not.toBe(versionOf(table));
+  it('come back as they were', () => {
+    expect(parseForm(tableText(table))).toEqual(table);
     expect(parseForm('{"name":"t"}')).toBe(null);
     expect(parseForm('no JSON')).toBe(null);
+  });
+
+  it('have a version that each schema change renews, and that whoever reads the topic gives them again', () => {
+    const wide: SinkTable = { ...plain, columns: [...plain.columns, { ...plain.columns[3]!, name: 'more' }] };
+    const told: { text: string; version: string; previous: string | null }[] = [];
+    const versions = new TableVersions();
+    const publish = (change: SinkSchemaChange): void => void told.push(versions.change({ ...change, table: change.table! }));
+    expect(versions.of(plain)).toBe(null);
+    const met = schemaChange(null, plain);
+    publish({ ...met, source: { ...met.source, seq: null, transaction: null } });
+    publish(schemaChange(plain, wide));
+    publish(schemaChange(wide, { ...plain }));
+    expect(new Set(told.map(({ version }) => version)).size).toBe(3);
+    expect(told.map(({ previous }) => previous)).toEqual([null, told[0]!.version, told[1]!.version]);
+    const after = new TableVersions();
+    for (const { text, version } of told) after.tell(text, version);
+    expect([after.of({ ...plain }), after.of(wide)]).toEqual([told[2]!.version, told[1]!.version]);
+    expect(after.of({ ...plain, key: [0, 1] })).toBe(null);
+  });
+});
+
+describe('the end of the last whole transaction', () => {
+  const record = (txid: string, headers: Readonly<Record<string, string>> = {}): KafkaMessage =>
+    ({ headers: { seq: '1', txid, ...headers } }) as unknown as KafkaMessage;
+  const filled = { headers: { txid: '1:1' } } as unknown as KafkaMessage;
+
+  it.each<[string, readonly KafkaMessage[], boolean, number]>([
+    ['is at the mark', [record('1:1'), record('1:1', { last: 'true' }), record('1:2')], false, 2],
+    ['is at the last mark', [record('1:1', { last: 'true' }), record('1:2', { last: 'true' })], false, 2],
+    ['is before another transaction where compaction took the mark', [record('1:1'), record('1:1'), record('1:2')], false, 2],
+    ['is nowhere inside of one', [record('1:2'), record('1:2')], false, 0],
+    ['is at the end of what there is', [record('1:2'), record('1:2')], true, 2],
+    ['is at any row of a first fill', [filled, filled, record('1:2')], false, 2],
+    ['is nowhere in nothing', [], false, 0],
+  ])('%s', (_, messages, atEnd, length) => {
+    expect(wholeLength(messages, atEnd)).toBe(length);
   });
 });

@@ -88,6 +88,10 @@ const CERTIFICATE: Meaning = {
 export const brokerErrorTypes = (error: unknown): string[] =>
   chainOf(error).flatMap((each) => ('type' in each && typeof each.type === 'string' ? [each.type] : []));
 
+/** What was asked may be done or not, or be done yet: the connection broke, or the answer did not come in time. */
+export const isUnanswered = (error: unknown): boolean =>
+  chainOf(error).some(({ name }) => /^KafkaJS(Connection|ConnectionClosed|RequestTimeout)Error$/.test(name));
+
 /** An error of kafkajs that hides what the broker said: `logged`, as kafkajs logged it. */
 export const withLogged = (error: unknown, logged: string | null): unknown =>
   logged === null || !chainOf(error).some(({ name }) => name === 'KafkaJSGroupCoordinatorNotFound')

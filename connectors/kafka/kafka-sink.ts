@@ -42,6 +42,7 @@ interface Live {
   readonly admin: Admin;
   readonly producer: Producer;
   readonly file: PublisherFile;
+  readonly severalBrokers: boolean;
   readonly checkpoints: Topic;
   readonly heartbeats: Topic | null;
   readonly publication: PublicationParts;
@@ -98,7 +99,7 @@ export class KafkaSink implements Sink {
     stopHeart(live);
     await live.beating;
     if (live.broken !== null) throw live.broken;
-    await this.#transact(live.producer, async (outbox) => {
+    await this.#transact(live, async (outbox) => {
       const publication = new Publication(live.publication);
       // First, so that its partition is made known to the coordinator together with the others: in a transaction the order over topics means nothing.
       await addAll(outbox, [this.#checkpointRecord(live, batch.checkpoint)]);
@@ -154,7 +155,9 @@ export class KafkaSink implements Sink {
     const encoder = new EnvelopeEncoder({ hive, version: VERSION });
     const versions = new TableVersions();
     const found: { own: Checkpoint | null; other: Checkpoint | null } = { own: null, other: null };
-    const marked = await this.#mark(parts, checkpoints.topic);
+    const { brokers } = await admin.describeCluster();
+    const severalBrokers = brokers.length > 1;
+    const marked = await this.#mark({ ...parts, severalBrokers }, checkpoints.topic);
     await readToEnd({ kafka, admin, topic: names.schema, marked, group: names.checkpoint, label: this.#label }, (place, message) => {
       if (place === names.schema) {
         const { schema: version, table } = message.headers ?? {};
@@ -173,6 +176,7 @@ export class KafkaSink implements Sink {
       );
     return {
       ...parts,
+      severalBrokers,
       checkpoints: checkpoints.topic,
       heartbeats: heartbeats?.topic ?? null,
       publication: {
@@ -196,25 +200,27 @@ export class KafkaSink implements Sink {
   }
 
   /** Writes a token of our own behind all checkpoints that there are. */
-  async #mark({ producer, context, file }: Pick<Live, 'producer' | 'context' | 'file'>, topic: Topic): Promise<Reading['marked']> {
+  async #mark(live: Pick<Live, 'producer' | 'context' | 'file' | 'severalBrokers'>, topic: Topic): Promise<Reading['marked']> {
+    const { context, file } = live;
     const token = openedValue(randomUUID());
     const key = openedKey({ hive: context.hive, sink: context.name, publisher: file.id });
-    await this.#transact(producer, (outbox) => addAll(outbox, [{ topic, partition: 0, key, value: token, headers: {}, change: null }]));
+    await this.#transact(live, (outbox) => addAll(outbox, [{ topic, partition: 0, key, value: token, headers: {}, change: null }]));
     return { topic: topic.name, isLast: ({ value }) => value?.equals(token) ?? false };
   }
 
   /** One Kafka transaction. Whatever fails, nothing of it is to be seen; and nobody knows whether it was the commit's answer that was lost. */
-  async #transact(producer: Producer, fill: (outbox: Outbox) => Promise<void>): Promise<void> {
+  async #transact({ producer, severalBrokers }: Pick<Live, 'producer' | 'severalBrokers'>, fill: (outbox: Outbox) => Promise<void>): Promise<void> {
     const beganMs = Date.now();
-    let transaction: Transaction | null = null;
+    let undo: (() => Promise<void>) | null = null;
     try {
-      transaction = await producer.transaction();
-      const outbox = new Outbox(transaction, { compression: this.#compression, label: this.#label });
+      const transaction = await producer.transaction();
+      const outbox = new Outbox(transaction, { compression: this.#compression, label: this.#label, severalBrokers });
+      undo = () => takeBack(transaction, outbox);
       await fill(outbox);
       await outbox.settle();
       await transaction.commit();
     } catch (error) {
-      await takeBack(transaction);
+      if (undo !== null) await inTime(undo());
       const failure = toSinkError(error, this.#label);
       if (failure.code === 'SINK_FENCED' && Date.now() - beganMs >= TRANSACTION_TIMEOUT_MS)
         throw new WaggleError(
@@ -248,7 +254,7 @@ export class KafkaSink implements Sink {
     const value = Buffer.from(JSON.stringify({ hive, seq, txid, ts_ms: Date.now() }));
     const record = { topic, partition: 0, key: JSON.stringify({ hive }), value, headers: {}, change: null };
     try {
-      await this.#transact(live.producer, (outbox) => addAll(outbox, [record]));
+      await this.#transact(live, (outbox) => addAll(outbox, [record]));
       if (this.#live === live) this.#armHeart(live);
     } catch (error) {
       live.broken = toSinkError(error, this.#label);
@@ -274,10 +280,12 @@ const stopHeart = (live: Live): void => {
   live.heart = null;
 };
 
-/** So that consumers need not wait until it times out. The next `open` ends it in any case. */
-const takeBack = async (transaction: Transaction | null): Promise<void> => {
-  if (transaction === null || !transaction.isActive()) return;
-  await inTime(transaction.abort());
+/**
+ * So that consumers need not wait until it times out. The next `open` ends it in any case, and better: with an epoch of its own, by which partitions refuse what
+ * comes late. Behind an end under the same epoch a late record would be a part of the next transaction.
+ */
+const takeBack = async (transaction: Transaction, outbox: Outbox): Promise<void> => {
+  if ((await outbox.quiet()) && transaction.isActive()) await transaction.abort();
 };
 
 const disconnect = async (producer: Producer, admin: Admin): Promise<void> => {

@@ -2,14 +2,18 @@
  * Records on their way into one Kafka transaction: gathered into requests, and one request encoded while the one before is sent. Memory holds two
  * of them, whatever the transaction's size.
  *
- * Order: records of one partition arrive in the order in which they were added. What kafkajs lets slip is found here: when a partition gets another leader
+ * Order: records of one partition arrive in the order in which they were added. What kafkajs 2.2.4 lets slip is found here: when a partition gets another leader
  * in the middle of a request, it may send its records twice or not at all and still say yes. Each partition must be acknowledged exactly once, or `settle` throws
  * and the transaction is to be taken back.
+ *
+ * A request to several brokers fails, or is tried again, with the first of them that fails, while those to the others are still under way: they are sent a second
+ * time, or arrive behind the end of the transaction, where the broker takes them for a part of the next one. So in a cluster of several brokers each partition has
+ * a request of its own, which has one broker; and what was sent is waited for (`quiet`) before a transaction is taken back.
  */
 import kafkajs, { type CompressionTypes, type Message, type RecordMetadata, type TopicMessages, type Transaction } from 'kafkajs';
 import { RowRefusedError, type SinkChange } from '../../src/pipeline/sink.ts';
 import { WaggleError } from '../../src/support/errors.ts';
-import { brokerErrorTypes } from './errors.ts';
+import { brokerErrorTypes, isUnanswered } from './errors.ts';
 import type { Topic } from './topics.ts';
 
 export interface Outgoing {
@@ -41,17 +45,27 @@ interface Load {
 
 const newLoad = (alone: SinkChange | null = null): Load => ({ topics: new Map(), sizes: new Map(), bytes: 0, alone });
 
+export interface OutboxOptions {
+  readonly compression: CompressionTypes;
+  readonly label: string;
+  /** The cluster has several brokers. */
+  readonly severalBrokers: boolean;
+}
+
 export class Outbox {
   readonly #transaction: Pick<Transaction, 'sendBatch'>;
   readonly #compression: CompressionTypes;
   readonly #label: string;
+  readonly #severalBrokers: boolean;
+  #unanswered = false;
   #load = newLoad();
   #underWay: Promise<void> | null = null;
 
-  constructor(transaction: Pick<Transaction, 'sendBatch'>, { compression, label }: { compression: CompressionTypes; label: string }) {
+  constructor(transaction: Pick<Transaction, 'sendBatch'>, { compression, label, severalBrokers }: OutboxOptions) {
     this.#transaction = transaction;
     this.#compression = compression;
     this.#label = label;
+    this.#severalBrokers = severalBrokers;
   }
 
   /** Null: added, go on. Else wait before the next one. Throws a RowRefusedError for a record that its topic cannot take. */
@@ -76,6 +90,12 @@ export class Outbox {
     await this.#flush();
     await this.#underWay;
     this.#underWay = null;
+  }
+
+  /** Resolves when nothing is under way any more: true, if all was answered; else nobody knows what arrives yet. */
+  async quiet(): Promise<boolean> {
+    await this.#underWay?.catch(() => {});
+    return !this.#unanswered;
   }
 
   async #flushThenAdd(record: Outgoing, bytes: number): Promise<void> {
@@ -118,8 +138,21 @@ export class Outbox {
   }
 
   async #sendBatch(topicMessages: readonly TopicMessages[]): Promise<RecordMetadata[]> {
-    const send = (messages: readonly TopicMessages[]): Promise<RecordMetadata[]> =>
-      this.#transaction.sendBatch({ acks: ACKS_ALL, compression: this.#compression, topicMessages: [...messages] });
+    const send = async (messages: readonly TopicMessages[]): Promise<RecordMetadata[]> => {
+      try {
+        return await this.#transaction.sendBatch({ acks: ACKS_ALL, compression: this.#compression, topicMessages: [...messages] });
+      } catch (error) {
+        this.#unanswered ||= isUnanswered(error);
+        throw error;
+      }
+    };
+    if (this.#severalBrokers) {
+      const results = await Promise.allSettled(byPartition(topicMessages).map((each) => send([each])));
+      return results.flatMap((result) => {
+        if (result.status === 'rejected') throw result.reason;
+        return result.value;
+      });
+    }
     try {
       return await send(topicMessages);
     } catch (error) {
@@ -138,6 +171,11 @@ export class Outbox {
       : new RowRefusedError(change, message, { hint });
   }
 }
+
+const byPartition = (topicMessages: readonly TopicMessages[]): TopicMessages[] =>
+  topicMessages.flatMap(({ topic, messages }) =>
+    [...Map.groupBy(messages, ({ partition }) => partition).values()].map((ofPartition) => ({ topic, messages: ofPartition })),
+  );
 
 const put = (load: Load, { topic, partition, key, value, headers }: Outgoing, bytes: number): void => {
   let messages = load.topics.get(topic.name);

@@ -1,4 +1,5 @@
 /** The topics that are written to: makes what is missing, and knows of each how many partitions it has and what it takes. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin, type ITopicConfig } from 'kafkajs';
 import type { Logger } from 'pino';
 import { WaggleError } from '../../src/support/errors.ts';
@@ -19,6 +20,10 @@ export interface Topic {
 const DEFAULT_MAX_BYTES = 1_048_588;
 /** Brokers cut a connection whose request has 100 MiB (`socket.request.max.bytes`). */
 const REQUEST_BYTES = 100_000_000;
+
+/** How long after its making a topic may be unknown to some of the brokers. */
+const SPREAD_MS = 5000;
+const ASK_AGAIN_MS = 20;
 
 const COMPACTED = { 'cleanup.policy': 'compact' };
 
@@ -78,7 +83,8 @@ export class Topics {
       await this.#create(name, config, partitions);
       count = (await this.#partitions(name)) ?? partitions;
     }
-    const topic = { name, partitions: count, ...(await this.#limits(name)) };
+    const limits = await heardOf(() => this.#limits(name), created ? SPREAD_MS : 0);
+    const topic = { name, partitions: count, ...limits };
     this.#known.set(name, topic);
     return { topic, created };
   }
@@ -127,3 +133,15 @@ export class Topics {
     return { maxBytes: Math.min(maxBytes, REQUEST_BYTES), compacted: policy === undefined ? topics.compact : policy.includes('compact') };
   }
 }
+
+/** Asks again while the broker that was asked has not heard of the topic. */
+const heardOf = async <T>(ask: () => Promise<T>, patienceMs: number): Promise<T> => {
+  for (let waitedMs = 0; ; waitedMs += ASK_AGAIN_MS) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (waitedMs >= patienceMs || !brokerErrorTypes(error).includes('UNKNOWN_TOPIC_OR_PARTITION')) throw error;
+      await sleep(ASK_AGAIN_MS);
+    }
+  }
+};

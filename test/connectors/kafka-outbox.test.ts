@@ -15,7 +15,7 @@ const answering = (answer: (places: readonly number[]) => number[]) => {
     const places = [...new Set(batch.topicMessages!.flatMap(({ messages }) => messages.map(({ partition }) => partition!)))];
     return answer(places).map((partition) => ({ topicName: 't', partition, errorCode: 0 }));
   };
-  return { sent, outbox: new Outbox({ sendBatch }, { compression: kafkajs.CompressionTypes.None, label: 'kafka' }) };
+  return { sent, outbox: new Outbox({ sendBatch }, { compression: kafkajs.CompressionTypes.None, label: 'kafka', severalBrokers: false }) };
 };
 
 describe('outbox', () => {
@@ -57,11 +57,50 @@ describe('outbox', () => {
           throw fault(topicMessages!.length > 1 ? 'OPERATION_NOT_ATTEMPTED' : 'TOPIC_AUTHORIZATION_FAILED');
         },
       },
-      { compression: kafkajs.CompressionTypes.None, label: 'kafka' },
+      { compression: kafkajs.CompressionTypes.None, label: 'kafka', severalBrokers: false },
     );
     await outbox.add(record(0));
     await outbox.add({ ...record(0), topic: { ...topic, name: 'u' } });
     await expect(outbox.settle()).rejects.toMatchObject({ type: 'TOPIC_AUTHORIZATION_FAILED' });
+  });
+
+  it('asks one broker a request where there are several, and is quiet when all have answered', async () => {
+    const sent: number[] = [];
+    const slow = Promise.withResolvers<RecordMetadata[]>();
+    const outbox = new Outbox(
+      {
+        sendBatch: async ({ topicMessages }) => {
+          const [{ partition = -1 } = {}, ...others] = topicMessages!.flatMap(({ messages }) => messages);
+          expect(others).toEqual([]);
+          sent.push(partition);
+          if (partition === 0) throw new Error('refused');
+          return slow.promise;
+        },
+      },
+      { compression: kafkajs.CompressionTypes.None, label: 'kafka', severalBrokers: true },
+    );
+    await outbox.add(record(0));
+    await outbox.add(record(1));
+    const order: string[] = [];
+    const settled = outbox.settle().catch(() => order.push('told'));
+    await new Promise((resolve) => setImmediate(resolve));
+    const quiet = outbox.quiet().then((answered) => order.push(`quiet ${answered}`));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([sent, order]).toEqual([[0, 1], []]);
+    slow.resolve([{ topicName: 't', partition: 1, errorCode: 0 }]);
+    await Promise.all([settled, quiet]);
+    expect(order.sort()).toEqual(['quiet true', 'told']);
+  });
+
+  it('is not quiet where an answer did not come: what was sent may arrive yet', async () => {
+    const lost = Object.assign(new Error('closed'), { name: 'KafkaJSConnectionClosedError' });
+    const outbox = new Outbox(
+      { sendBatch: () => Promise.reject(lost) },
+      { compression: kafkajs.CompressionTypes.None, label: 'kafka', severalBrokers: true },
+    );
+    await outbox.add(record(0));
+    await expect(outbox.settle()).rejects.toBe(lost);
+    expect(await outbox.quiet()).toBe(false);
   });
 });
 

@@ -511,25 +511,43 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
       expect(await open({ brokers: [server.saslBroker], sasl })).toEqual(failure('SINK_DENIED', /right on/, /ACL/));
     });
 
+    const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs;
+    const acl = (resourceType: number, permissionType: number, resourceName: string, resourcePatternType: number) => ({
+      resourceType,
+      resourceName,
+      resourcePatternType,
+      principal: 'User:waggle',
+      host: '*',
+      operation: AclOperationTypes.ALL,
+      permissionType,
+    });
+
+    /** All that waggle needs. */
+    const allow = async (prefix: string): Promise<void> => {
+      const types = [AclResourceTypes.TOPIC, AclResourceTypes.GROUP, AclResourceTypes.TRANSACTIONAL_ID];
+      await probe.admin.createAcls({ acl: types.map((type) => acl(type, AclPermissionTypes.ALLOW, `${prefix}.`, ResourcePatternTypes.PREFIXED)) });
+    };
+
+    const deny = async (topic: string): Promise<void> => {
+      await probe.admin.createAcls({ acl: [acl(AclResourceTypes.TOPIC, AclPermissionTypes.DENY, topic, ResourcePatternTypes.LITERAL)] });
+    };
+
+    it.each(['scram-sha-256', 'scram-sha-512'] as const)('a wrong password by %s; the right one is taken', async (mechanism) => {
+      const brokers = [server.saslBroker];
+      const refused = await open({ brokers, sasl: { mechanism, username: 'waggle', password: 'hunter2' } });
+      expect(refused).toEqual(failure('SINK_DENIED', /user or password/, /sasl/));
+      expect(JSON.stringify(refused) + String(refused)).not.toContain('hunter2');
+      await using s = scene({ brokers, sasl: { mechanism, username: 'waggle', password: 'right' } });
+      await allow(s.prefix);
+      expect(await s.sink.open(s.context)).toBe(null);
+      await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));
+      expect(await s.sink.open(s.context)).toEqual(checkpointAt(1));
+    });
+
     it('rights for all but one topic', async () => {
-      const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs;
       await using s = scene({ brokers: [server.saslBroker], sasl: { mechanism: 'plain', username: 'waggle', password: 'right' } });
-      const acl = (resourceType: number, permissionType: number, resourceName: string, resourcePatternType: number) => ({
-        resourceType,
-        resourceName,
-        resourcePatternType,
-        principal: 'User:waggle',
-        host: '*',
-        operation: AclOperationTypes.ALL,
-        permissionType,
-      });
-      const { TOPIC, GROUP, TRANSACTIONAL_ID } = AclResourceTypes;
-      await probe.admin.createAcls({
-        acl: [
-          ...[TOPIC, GROUP, TRANSACTIONAL_ID].map((type) => acl(type, AclPermissionTypes.ALLOW, `${s.prefix}.`, ResourcePatternTypes.PREFIXED)),
-          acl(TOPIC, AclPermissionTypes.DENY, `${s.prefix}.secret`, ResourcePatternTypes.LITERAL),
-        ],
-      });
+      await allow(s.prefix);
+      await deny(`${s.prefix}.secret`);
       expect(await s.sink.open(s.context)).toBe(null);
       await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));
       const secret = sinkTable('secret', [{ name: 'id', type: 'INTEGER', key: true }]);

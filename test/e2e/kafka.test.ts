@@ -4,12 +4,11 @@ import { expect, it } from 'vitest';
 import { DaemonScene, EQUAL } from '../helpers/daemon-scene.ts';
 import { HiveApplication } from '../helpers/hive-application.ts';
 import { KafkaProbe } from '../helpers/kafka-probe.ts';
-import { replayKafka } from '../helpers/kafka-replay.ts';
+import { expectPublished } from '../helpers/kafka-proof.ts';
 import { kafkaPossible, startKafka } from '../helpers/kafka-server.ts';
 import { serversRequired } from '../helpers/postgres-server.ts';
 import { megabytes, peakMemoryBytes } from '../helpers/process-memory.ts';
 import { Random } from '../helpers/random.ts';
-import { difference, readSqliteRows } from '../helpers/row-sets.ts';
 import { logHead, sinkStatus } from '../helpers/settled.ts';
 import { SteeredWriter } from '../helpers/steered-writer.ts';
 import { until } from '../helpers/until.ts';
@@ -26,19 +25,6 @@ const LIFE_OPS = 120;
 const MOST_BEHIND = 100_000;
 const DEADLINE_MS = 180_000 + KILLS * 5000;
 const absent = !kafkaPossible() && !serversRequired();
-
-/** All that was published, held against the hive and the log. */
-const expectAll = async (scene: DaemonScene, broker: string): Promise<ReturnType<typeof replayKafka>> => {
-  await using probe = await KafkaProbe.open(broker);
-  const replay = replayKafka(await probe.read(), 'main');
-  const rows = readSqliteRows(scene.hive, 'text');
-  expect(replay.faults).toEqual([]);
-  // From where the first fill began, to the end.
-  const gaps = replay.seqs.filter((seq, index) => index > 0 && seq !== replay.seqs[index - 1]! + 1);
-  expect({ gaps, last: replay.seqs.at(-1) }).toEqual({ gaps: [], last: logHead(scene.state) });
-  expect(difference(rows, replay.rowsLike(rows))).toMatchObject(EQUAL);
-  return replay;
-};
 
 it.skipIf(absent)(
   `publishes each change once over ${KILLS} kills of the daemon and ${BROKER_KILLS} of the broker (seed ${SEED})`,
@@ -100,7 +86,7 @@ const killRound = async (seed: number): Promise<void> => {
   await begin().ended;
   await scene.settled(['stream'], DEADLINE_MS);
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
-  const replay = await expectAll(scene, kafka.broker);
+  const replay = await expectPublished(scene, kafka.broker);
   console.log(`seed ${seed}: ${replay.seqs.length} changes, ${replay.filled} filled rows, ${replay.transactions} transactions`);
   expect(replay.seqs.length).toBeGreaterThan(100);
   expect(replay.filled).toBeGreaterThan(0);
@@ -131,7 +117,7 @@ it.skipIf(absent)('goes on by itself when the broker was away, while the other s
   expect(sinkStatus(scene.state, 'stream')).toMatchObject({ state: 'streaming', error: null });
   expect(await daemon.stop()).toEqual({ code: 0, signal: null });
   expect(scene.compareCopy(scene.path('copy.sqlite'))).toMatchObject(EQUAL);
-  await expectAll(scene, kafka.broker);
+  await expectPublished(scene, kafka.broker);
 });
 
 /** At length: WAGGLE_LARGE_MB=1000. */

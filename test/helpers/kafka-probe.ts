@@ -42,9 +42,15 @@ export class KafkaProbe implements AsyncDisposable {
     this.admin = kafka.admin();
   }
 
-  static async open(broker: string): Promise<KafkaProbe> {
+  /** `host:port`; of several brokers with commas between them. */
+  static async open(brokers: string): Promise<KafkaProbe> {
     prepareKafkajs();
-    const kafka = new kafkajs.Kafka({ clientId: 'probe', brokers: [broker], logLevel: kafkajs.logLevel.NOTHING, retry: { initialRetryTime: 4 } });
+    const kafka = new kafkajs.Kafka({
+      clientId: 'probe',
+      brokers: brokers.split(','),
+      logLevel: kafkajs.logLevel.NOTHING,
+      retry: { initialRetryTime: 4 },
+    });
     const probe = new KafkaProbe(kafka);
     await probe.admin.connect();
     return probe;

@@ -3,7 +3,7 @@
  * its own on ports of its own, gone with `stop`.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -15,6 +15,7 @@ import { freePort } from './free-port.ts';
 const run = promisify(execFile);
 const SOURCES = join(import.meta.dirname, 'kafka-server');
 const CLUSTER_ID = 'MkU3OEVBNTcwNTJENDM2Qg';
+const SCRAM = ['SCRAM-SHA-256', 'SCRAM-SHA-512'];
 const JAVA = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
 /** Relative to the built directory: the archive holds only for the very class path that it was made with. */
 const CLASS_PATH = ['-cp', join('libs', '*')];
@@ -22,7 +23,7 @@ const CLASS_PATH = ['-cp', join('libs', '*')];
 export interface KafkaServer {
   /** `host:port`, may do everything. */
   readonly broker: string;
-  /** `host:port`, SASL PLAIN. */
+  /** `host:port`, SASL: PLAIN and SCRAM. */
   readonly saslBroker: string;
   /** `host:port`, SASL PLAIN over TLS; null without `pem`. */
   readonly tlsBroker: string | null;
@@ -42,12 +43,80 @@ export const kafkaPossible = (): boolean => {
 
 /** `settings`: further lines of server.properties. `pem`: file with a key (PKCS 8) and its certificate, for a listener with TLS. */
 export const startKafka = async (settings: readonly string[] = [], { pem = null }: { pem?: string | null } = {}): Promise<KafkaServer> => {
+  const node = { ...(await freePorts()), id: 1, tls: pem === null ? null : await freePort() };
+  const broker = await makeBroker({ node, voters: [node], settings: [...(pem === null ? [] : tlsSettings(pem)), ...settings] });
+  await startAll([broker]);
+  return {
+    broker: addressOf(node.plain),
+    saslBroker: addressOf(node.sasl),
+    tlsBroker: node.tls === null ? null : addressOf(node.tls),
+    kill: () => broker.kill(),
+    start: () => broker.start(),
+    stop: () => broker.stop(),
+    [Symbol.asyncDispose]: () => broker.stop(),
+  };
+};
+
+export interface KafkaCluster extends AsyncDisposable {
+  /** `host:port` of each broker, which may do everything. */
+  readonly brokers: readonly string[];
+  /** By the id of the node, from 1, as Kafka names leaders. As those of a KafkaServer. */
+  kill(id: number): Promise<void>;
+  start(id: number): Promise<void>;
+}
+
+const COPIES = ['offsets.topic.replication.factor', 'transaction.state.log.replication.factor', 'default.replication.factor'];
+const IN_STEP = ['transaction.state.log.min.isr', 'min.insync.replicas'];
+
+/** Three brokers, each of them a controller, too; all that is written stands in two of them at least. */
+export const startKafkaCluster = async (): Promise<KafkaCluster> => {
+  const nodes: Node[] = [];
+  for (const id of [1, 2, 3]) nodes.push({ ...(await freePorts()), id, tls: null });
+  const settings = [...COPIES.map((name) => `${name}=3`), ...IN_STEP.map((name) => `${name}=2`)];
+  const brokers: Broker[] = [];
+  for (const node of nodes) brokers.push(await makeBroker({ node, voters: nodes, settings }));
+  await startAll(brokers);
+  return {
+    brokers: nodes.map(({ plain }) => addressOf(plain)),
+    kill: (id) => brokers[id - 1]!.kill(),
+    start: (id) => brokers[id - 1]!.start(),
+    [Symbol.asyncDispose]: async () => void (await Promise.all(brokers.map((broker) => broker.stop()))),
+  };
+};
+
+/** A broker, and the controller in the same process. */
+interface Node {
+  readonly id: number;
+  /** Ports. */
+  readonly plain: number;
+  readonly sasl: number;
+  readonly controller: number;
+  readonly tls: number | null;
+}
+
+interface Broker {
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const freePorts = async (): Promise<Pick<Node, 'plain' | 'sasl' | 'controller'>> => ({
+  plain: await freePort(),
+  sasl: await freePort(),
+  controller: await freePort(),
+});
+
+const addressOf = (port: number): string => `127.0.0.1:${port}`;
+
+/** Not started yet, with a folder of its own. */
+const makeBroker = async (options: { node: Node; voters: readonly Node[]; settings: readonly string[] }): Promise<Broker> => {
   const built = await buildKafka();
   const directory = await mkdtemp(join(tmpdir(), 'waggle-kafka-'));
-  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort(), tls: pem === null ? null : await freePort() };
+  const data = join(directory, 'data');
   const properties = join(directory, 'server.properties');
-  await cp(join(built, 'formatted'), join(directory, 'data'), { recursive: true });
-  await writeFile(properties, await propertiesOf(ports, join(directory, 'data'), [...(pem === null ? [] : tlsSettings(pem)), ...settings]));
+  await cp(join(built, 'formatted'), data, { recursive: true });
+  await nameNode(join(data, 'meta.properties'), options.node.id);
+  await writeFile(properties, await propertiesOf({ ...options, data }));
   let child: ChildProcess | null = null;
   const kill = async (): Promise<void> => {
     const ending = child;
@@ -57,29 +126,33 @@ export const startKafka = async (settings: readonly string[] = [], { pem = null 
     ending.kill('SIGKILL');
     await closed;
   };
-  const start = async (): Promise<void> => {
-    child = spawn('java', [...JAVA, '-XX:SharedArchiveFile=broker.jsa', ...CLASS_PATH, 'kafka.Kafka', properties], { cwd: built });
-    await started(child);
-  };
-  const stop = async (): Promise<void> => {
-    await kill();
-    await rm(directory, { recursive: true, force: true });
-  };
-  try {
-    await start();
-  } catch (error) {
-    await stop();
-    throw error;
-  }
   return {
-    broker: `127.0.0.1:${ports.plain}`,
-    saslBroker: `127.0.0.1:${ports.sasl}`,
-    tlsBroker: ports.tls === null ? null : `127.0.0.1:${ports.tls}`,
     kill,
-    start,
-    stop,
-    [Symbol.asyncDispose]: stop,
+    start: async () => {
+      child = spawn('java', [...JAVA, '-XX:SharedArchiveFile=broker.jsa', ...CLASS_PATH, 'kafka.Kafka', properties], { cwd: built });
+      await started(child);
+    },
+    stop: async () => {
+      await kill();
+      await rm(directory, { recursive: true, force: true });
+    },
   };
+};
+
+const startAll = async (brokers: readonly Broker[]): Promise<void> => {
+  const results = await Promise.allSettled(brokers.map((broker) => broker.start()));
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed === undefined) return;
+  await Promise.all(brokers.map((broker) => broker.stop()));
+  throw failed.reason;
+};
+
+/** The folder was formatted for the node 1. */
+const nameNode = async (file: string, id: number): Promise<void> => {
+  if (id === 1) return;
+  const text = await readFile(file, 'utf8');
+  const directory = randomBytes(16).toString('base64url');
+  await writeFile(file, text.replace(/^node\.id=.*$/m, `node.id=${id}`).replace(/^directory\.id=.*$/m, `directory.id=${directory}`));
 };
 
 /** The directory with `libs`, `formatted` and `broker.jsa`, in the user's cache; a new one when the sources or Java change. */
@@ -109,11 +182,13 @@ export const buildKafka = async (): Promise<string> => {
 /** Formats the folder, then lets a broker live once on a copy of it, which leaves the class-data archive behind. */
 const prepare = async (work: string): Promise<void> => {
   const properties = join(work, 'first.properties');
-  const ports = { plain: await freePort(), sasl: await freePort(), controller: await freePort(), tls: null };
-  await writeFile(properties, await propertiesOf(ports, join(work, 'formatted'), []));
-  await run('java', [...JAVA, ...CLASS_PATH, 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', properties], { cwd: work });
+  const node = { ...(await freePorts()), id: 1, tls: null };
+  const ofNode = { node, voters: [node], settings: [] };
+  await writeFile(properties, await propertiesOf({ ...ofNode, data: join(work, 'formatted') }));
+  const users = SCRAM.flatMap((mechanism) => ['--add-scram', `${mechanism}=[name=waggle,password=right]`]);
+  await run('java', [...JAVA, ...CLASS_PATH, 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', properties, ...users], { cwd: work });
   await cp(join(work, 'formatted'), join(work, 'first'), { recursive: true });
-  await writeFile(properties, await propertiesOf(ports, join(work, 'first'), []));
+  await writeFile(properties, await propertiesOf({ ...ofNode, data: join(work, 'first') }));
   const child = spawn('java', [...JAVA, '-XX:ArchiveClassesAtExit=broker.jsa', ...CLASS_PATH, 'kafka.Kafka', properties], { cwd: work });
   const closed = once(child, 'close');
   try {
@@ -125,13 +200,6 @@ const prepare = async (work: string): Promise<void> => {
   await rm(join(work, 'first'), { recursive: true });
 };
 
-interface Ports {
-  readonly plain: number;
-  readonly sasl: number;
-  readonly controller: number;
-  readonly tls: number | null;
-}
-
 const tlsSettings = (pem: string): string[] => [
   'listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL',
   'listener.name.tls.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_waggle="right";',
@@ -139,13 +207,18 @@ const tlsSettings = (pem: string): string[] => [
   `ssl.keystore.location=${pem}`,
 ];
 
-const propertiesOf = async (ports: Ports, data: string, settings: readonly string[]): Promise<string> => {
-  const listeners = `PLAINTEXT://127.0.0.1:${ports.plain},SASL://127.0.0.1:${ports.sasl}${ports.tls === null ? '' : `,TLS://127.0.0.1:${ports.tls}`}`;
+const propertiesOf = async (options: { node: Node; voters: readonly Node[]; data: string; settings: readonly string[] }): Promise<string> => {
+  const { node, voters, data, settings } = options;
+  const named = { PLAINTEXT: node.plain, SASL: node.sasl, ...(node.tls === null ? {} : { TLS: node.tls }) };
+  const listeners = Object.entries(named)
+    .map(([name, port]) => `${name}://${addressOf(port)}`)
+    .join();
   return [
     await readFile(join(SOURCES, 'server.properties'), 'utf8'),
-    `listeners=${listeners},CONTROLLER://127.0.0.1:${ports.controller}`,
+    `node.id=${node.id}`,
+    `listeners=${listeners},CONTROLLER://${addressOf(node.controller)}`,
     `advertised.listeners=${listeners}`,
-    `controller.quorum.voters=1@127.0.0.1:${ports.controller}`,
+    `controller.quorum.voters=${voters.map(({ id, controller }) => `${id}@${addressOf(controller)}`).join()}`,
     `log.dirs=${data}`,
     ...settings,
     '',

@@ -202,6 +202,7 @@ const prepare = async (work: string): Promise<void> => {
 
 const tlsSettings = (pem: string): string[] => [
   'listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL',
+  'listener.name.tls.sasl.enabled.mechanisms=PLAIN',
   'listener.name.tls.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_waggle="right";',
   'ssl.keystore.type=PEM',
   `ssl.keystore.location=${pem}`,

@@ -77,27 +77,27 @@ export class Topics {
   async #ensure(name: string, config: Readonly<Record<string, string>>, partitions: number): Promise<{ topic: Topic; created: boolean }> {
     const known = this.#known.get(name);
     if (known !== undefined) return { topic: known, created: false };
-    let count = await this.#partitions(name);
-    const created = count === null;
-    if (count === null) {
-      await this.#create(name, config, partitions);
-      count = (await this.#partitions(name)) ?? partitions;
-    }
-    const limits = await heardOf(() => this.#limits(name), created ? SPREAD_MS : 0);
-    const topic = { name, partitions: count, ...limits };
+    const found = await this.#find(name);
+    const created = found === null;
+    if (created) await this.#create(name, config, partitions);
+    const topic = { name, partitions: found ?? (await heardOf(() => this.#partitions(name))), ...(await heardOf(() => this.#limits(name))) };
     this.#known.set(name, topic);
     return { topic, created };
   }
 
-  /** Null: there is no such topic. */
-  async #partitions(name: string): Promise<number | null> {
+  /** How many partitions it has; null: there is no such topic. */
+  async #find(name: string): Promise<number | null> {
     try {
-      const { topics } = await this.#admin.fetchTopicMetadata({ topics: [name] });
-      return topics[0]?.partitions.length ?? null;
+      return await this.#partitions(name);
     } catch (error) {
-      if (brokerErrorTypes(error).includes('UNKNOWN_TOPIC_OR_PARTITION')) return null;
+      if (isUnheardOf(error)) return null;
       throw error;
     }
+  }
+
+  async #partitions(name: string): Promise<number> {
+    const { topics } = await this.#admin.fetchTopicMetadata({ topics: [name] });
+    return topics[0]!.partitions.length;
   }
 
   async #create(name: string, config: Readonly<Record<string, string>>, partitions: number): Promise<void> {
@@ -112,7 +112,8 @@ export class Topics {
       replicationFactor: replication ?? -1,
       configEntries: Object.entries(config).map(([setting, value]) => ({ name: setting, value })),
     };
-    if (await this.#admin.createTopics({ topics: [topic] })) this.#logger.info({ topic: name, partitions }, 'topic created');
+    // Its own waiting for leaders gives up at the first broker that has not heard of the topic.
+    if (await this.#admin.createTopics({ topics: [topic], waitForLeaders: false })) this.#logger.info({ topic: name, partitions }, 'topic created');
   }
 
   /** Whoever may not ask gets Kafka's defaults. */
@@ -135,13 +136,15 @@ export class Topics {
 }
 
 /** Asks again while the broker that was asked has not heard of the topic. */
-const heardOf = async <T>(ask: () => Promise<T>, patienceMs: number): Promise<T> => {
+const heardOf = async <T>(ask: () => Promise<T>): Promise<T> => {
   for (let waitedMs = 0; ; waitedMs += ASK_AGAIN_MS) {
     try {
       return await ask();
     } catch (error) {
-      if (waitedMs >= patienceMs || !brokerErrorTypes(error).includes('UNKNOWN_TOPIC_OR_PARTITION')) throw error;
+      if (waitedMs >= SPREAD_MS || !isUnheardOf(error)) throw error;
       await sleep(ASK_AGAIN_MS);
     }
   }
 };
+
+const isUnheardOf = (error: unknown): boolean => brokerErrorTypes(error).includes('UNKNOWN_TOPIC_OR_PARTITION');

@@ -65,7 +65,6 @@ describe.skipIf(!hasKafka)('a member', { timeout: 2 * DEADLINE_MS }, () => {
 
   it.each(
     [
-      ['postgres', 'one topic a table'],
       ['postgres', 'one topic for all'],
       ['mysql', 'one topic for all'],
       ['mongodb', 'one topic a table'],

@@ -193,7 +193,7 @@ export class KafkaMember {
       const fetched = { messages: batch.messages, lastOffset, atEnd: lastOffset + 1n >= BigInt(batch.highWatermark) };
       await lane.apply(fetched, { sift: (this.#doubts.get(place) ?? 0) >= DOUBTS - 1 });
       resolveOffset(String(lane.position - 1n));
-      this.#isAlone(lane.isOpen ? place : null);
+      this.#letAlone(lane.isOpen ? place : null);
       if (lane.next === next) return undefined;
       this.#failures = 0;
       this.#doubts.delete(place);
@@ -202,7 +202,7 @@ export class KafkaMember {
       if (!(error instanceof WaggleError)) throw error;
       this.#lanes.delete(place);
       await lane[Symbol.asyncDispose]();
-      this.#isAlone(null);
+      this.#letAlone(null);
       // Somebody else was given the partition; the group tells us, too. If it is still ours, the next batch opens it again.
       if (error.code === 'SINK_FENCED') return await heartbeat();
       // For whoever looks: the offset stays, and says why.
@@ -261,10 +261,10 @@ export class KafkaMember {
     const lanes = [...this.#lanes.values()];
     this.#lanes.clear();
     for (const lane of lanes) await lane[Symbol.asyncDispose]();
-    this.#isAlone(null);
+    this.#letAlone(null);
   }
 
-  #isAlone(place: string | null): void {
+  #letAlone(place: string | null): void {
     this.#alone = place;
     if (place !== null) return;
     for (const goOn of this.#waiting) goOn();

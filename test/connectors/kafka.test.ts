@@ -537,7 +537,7 @@ describe.skipIf(absent)(`kafka${absent ? ' (no Java and Maven: skipped)' : ''}`,
       const refused = await open({ brokers, sasl: { mechanism, username: 'waggle', password: 'hunter2' } });
       expect(refused).toEqual(failure('SINK_DENIED', /user or password/, /sasl/));
       expect(JSON.stringify(refused) + String(refused)).not.toContain('hunter2');
-      await using s = scene({ brokers, sasl: { mechanism, username: 'waggle', password: 'right' } });
+      await using s = scene({ brokers, sasl: { mechanism, username: 'waggle', password: 'salted' } });
       await allow(s.prefix);
       expect(await s.sink.open(s.context)).toBe(null);
       await s.sink.apply(batchOf([inTransaction([upsert(accounts, [1, 'a'], 'c')], 1, 1)], checkpointAt(1)));

@@ -185,7 +185,7 @@ const prepare = async (work: string): Promise<void> => {
   const node = { ...(await freePorts()), id: 1, tls: null };
   const ofNode = { node, voters: [node], settings: [] };
   await writeFile(properties, await propertiesOf({ ...ofNode, data: join(work, 'formatted') }));
-  const users = SCRAM.flatMap((mechanism) => ['--add-scram', `${mechanism}=[name=waggle,password=right]`]);
+  const users = SCRAM.flatMap((mechanism) => ['--add-scram', `${mechanism}=[name=waggle,password=salted]`]);
   await run('java', [...JAVA, ...CLASS_PATH, 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', properties, ...users], { cwd: work });
   await cp(join(work, 'formatted'), join(work, 'first'), { recursive: true });
   await writeFile(properties, await propertiesOf({ ...ofNode, data: join(work, 'first') }));

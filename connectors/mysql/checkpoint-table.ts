@@ -136,8 +136,8 @@ export const prepareTables = async (session: Session, collation: string): Promis
   const end = `ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE ${collation}`;
   await session.query(
     `CREATE TABLE IF NOT EXISTS ${CHECKPOINT_TABLE} (
-       sink varchar(255) PRIMARY KEY, token varchar(64) NOT NULL, log_id varchar(255), term varchar(255), seq bigint, txid text, fill longtext,
-       updated_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, part_log varchar(255), part_term varchar(255), part_seq bigint) ${end};
+       sink varchar(255) PRIMARY KEY, token varchar(64) NOT NULL, log_id text, term varchar(255), seq bigint, txid text, fill longtext,
+       updated_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, part_log text, part_term varchar(255), part_seq bigint) ${end};
      CREATE TABLE IF NOT EXISTS ${TABLE_TABLE} (relation varchar(64) PRIMARY KEY, source longtext NOT NULL, created_at timestamp NULL) ${end}`,
   );
 };

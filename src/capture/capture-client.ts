@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { RawChange } from '../change/change-codec.ts';
 import { Row } from '../change/row.ts';
-import type { RowPlace, Table } from '../change/table.ts';
+import type { RowPlace, Table, TextEncoding } from '../change/table.ts';
 import { WaggleError } from '../support/errors.ts';
 import type { CaptureOptions, EncodedRows, FromCapture, ToCapture } from './protocol.ts';
 
@@ -25,7 +25,7 @@ export interface CaptureListeners {
 /** Rows of a table at one position of the log. */
 export interface RowChunk {
   readonly table: Table;
-  readonly rows: Row[];
+  readonly rows: EncodedRowList;
   readonly asOf: { readonly seq: number; readonly txid: string };
   readonly generation: string;
   readonly done: boolean;
@@ -156,15 +156,46 @@ export class CaptureClient implements AsyncDisposable {
   }
 }
 
-const decodeChunk = ({ table, encoding, parts, asOf, done, share }: EncodedRows): RowChunk => {
-  const rows: Row[] = [];
-  const raw = new RawChange();
-  for (const bytes of parts) {
-    const part = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let offset = 0; offset < part.length;) {
-      offset = raw.parse(part, offset);
-      rows.push(new Row(table, raw.rowid, raw.after, encoding));
+const decodeChunk = (chunk: EncodedRows): RowChunk => {
+  const { table, asOf, done, share } = chunk;
+  return { table, rows: new EncodedRowList(chunk), asOf, generation: String(table.generation), done, share };
+};
+
+/** Rows as capture sent them, made anew for whoever walks over them: rows that all live as long as their chunk cost more as garbage than as rows. */
+class EncodedRowList implements Iterable<Row> {
+  readonly length: number;
+  readonly #table: Table;
+  readonly #encoding: TextEncoding;
+  readonly #parts: readonly Buffer[];
+  readonly #last: Row | undefined;
+
+  constructor({ table, encoding, parts }: EncodedRows) {
+    this.#table = table;
+    this.#encoding = encoding;
+    this.#parts = parts.map((bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    const raw = new RawChange();
+    let length = 0;
+    for (const part of this.#parts) for (let offset = 0; offset < part.length; length += 1) offset = raw.parse(part, offset);
+    this.length = length;
+    this.#last = length === 0 ? undefined : this.#row(raw, this.#parts.at(-1)!);
+  }
+
+  /** As of an array, but only the last one is at hand. */
+  at(_index: -1): Row | undefined {
+    return this.#last;
+  }
+
+  *[Symbol.iterator](): Generator<Row, void, undefined> {
+    const raw = new RawChange();
+    for (const part of this.#parts) {
+      for (let offset = 0; offset < part.length;) {
+        offset = raw.parse(part, offset);
+        yield this.#row(raw, part);
+      }
     }
   }
-  return { table, rows, asOf, generation: String(table.generation), done, share };
-};
+
+  #row({ rowid, afterStart, afterEnd }: RawChange, part: Buffer): Row {
+    return new Row(this.#table, rowid, part, this.#encoding, afterStart, afterEnd);
+  }
+}

@@ -182,7 +182,7 @@ const readStoredRowid = (buffer: Buffer, offset: number): Rowid => {
   return buffer.readBigInt64BE(offset);
 };
 
-/** One stored change, undecoded. Parsed in place again and again; `before` and `after` are views of the part. */
+/** One stored change, undecoded. Parsed in place again and again. */
 export class RawChange {
   op: 'c' | 'u' | 'd' | 't' | 's' = 'c';
   /** `table` is an index into the previous catalog. */
@@ -190,12 +190,26 @@ export class RawChange {
   table = 0;
   rowid: Rowid = 0;
   oldRowid: Rowid = 0;
-  before: Buffer = EMPTY;
-  after: Buffer = EMPTY;
+  /** Where the records stand in the part. */
+  beforeStart = 0;
+  beforeEnd = 0;
+  afterStart = 0;
+  afterEnd = 0;
+  #part: Buffer = EMPTY;
+
+  /** Of the change that was parsed last, if it has one: a view of the part. */
+  get before(): Buffer {
+    return this.#part.subarray(this.beforeStart, this.beforeEnd);
+  }
+
+  get after(): Buffer {
+    return this.#part.subarray(this.afterStart, this.afterEnd);
+  }
 
   /** Parses the change at `offset` of a part; returns the offset behind it. */
   parse(part: Buffer, offset: number): number {
     const head = part[offset]!;
+    this.#part = part;
     this.previous = (head & PREVIOUS) !== 0;
     this.table = readVarint(part, offset + 1);
     let at = varintEnd;
@@ -203,13 +217,11 @@ export class RawChange {
       case OP_C:
         this.op = 'c';
         this.rowid = this.oldRowid = readStoredRowid(part, at);
-        this.after = readBytes(part, at + 8);
-        return bytesEnd;
+        return this.#after(part, at + 8);
       case OP_D:
         this.op = 'd';
         this.rowid = this.oldRowid = readStoredRowid(part, at);
-        this.before = readBytes(part, at + 8);
-        return bytesEnd;
+        return this.#before(part, at + 8);
       case OP_U:
         this.op = 'u';
         this.rowid = this.oldRowid = readStoredRowid(part, at);
@@ -218,9 +230,7 @@ export class RawChange {
           this.oldRowid = readStoredRowid(part, at);
           at += 8;
         }
-        this.before = readBytes(part, at);
-        this.after = readBytes(part, bytesEnd);
-        return bytesEnd;
+        return this.#after(part, this.#before(part, at));
       case OP_T:
         this.op = 't';
         return at;
@@ -230,6 +240,18 @@ export class RawChange {
       default:
         throw new RangeError(`unknown change op ${head}`);
     }
+  }
+
+  #before(part: Buffer, offset: number): number {
+    const length = readVarint(part, offset);
+    this.beforeStart = varintEnd;
+    return (this.beforeEnd = varintEnd + length);
+  }
+
+  #after(part: Buffer, offset: number): number {
+    const length = readVarint(part, offset);
+    this.afterStart = varintEnd;
+    return (this.afterEnd = varintEnd + length);
   }
 }
 
@@ -258,22 +280,38 @@ export class ChangeDecoder {
     const changes: Change[] = [];
     for (let offset = 0; offset < part.length;) {
       offset = this.#raw.parse(part, offset);
-      changes.push(this.#change(this.#raw));
+      changes.push(this.#change(this.#raw, part));
     }
     return changes;
   }
 
-  #change(raw: RawChange): Change {
+  #change(raw: RawChange, part: Buffer): Change {
     const { catalog, previousCatalog, transaction } = this.#context;
     const table = (raw.previous ? previousCatalog : catalog).tables[raw.table];
     if (table === undefined) throw new RangeError(`change of a table that its catalog does not have: ${raw.table}`);
     const [seq, collectionOrder] = [this.#seq++, this.#count(table.name)];
     switch (raw.op) {
       case 'c':
-        return { op: 'c', seq, transaction, collectionOrder, table, before: null, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+        return {
+          op: 'c',
+          seq,
+          transaction,
+          collectionOrder,
+          table,
+          before: null,
+          after: new Row(table, raw.rowid, part, catalog.encoding, raw.afterStart, raw.afterEnd),
+        };
       case 'u': {
-        const before = new Row(this.#previousOf(table), raw.oldRowid, raw.before, previousCatalog.encoding);
-        return { op: 'u', seq, transaction, collectionOrder, table, before, after: new Row(table, raw.rowid, raw.after, catalog.encoding) };
+        const before = new Row(this.#previousOf(table), raw.oldRowid, part, previousCatalog.encoding, raw.beforeStart, raw.beforeEnd);
+        return {
+          op: 'u',
+          seq,
+          transaction,
+          collectionOrder,
+          table,
+          before,
+          after: new Row(table, raw.rowid, part, catalog.encoding, raw.afterStart, raw.afterEnd),
+        };
       }
       case 'd': {
         const old = raw.previous ? table : this.#previousOf(table);
@@ -283,7 +321,7 @@ export class ChangeDecoder {
           transaction,
           collectionOrder,
           table: old,
-          before: new Row(old, raw.rowid, raw.before, previousCatalog.encoding),
+          before: new Row(old, raw.rowid, part, previousCatalog.encoding, raw.beforeStart, raw.beforeEnd),
           after: null,
         };
       }
@@ -307,11 +345,3 @@ export class ChangeDecoder {
     return order;
   }
 }
-
-let bytesEnd = 0;
-const readBytes = (part: Buffer, offset: number): Buffer => {
-  const length = readVarint(part, offset);
-  const start = varintEnd;
-  bytesEnd = start + length;
-  return part.subarray(start, bytesEnd);
-};

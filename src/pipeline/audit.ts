@@ -176,8 +176,8 @@ export class Audit {
     }
     // The target compares while the next rows are made ready.
     let comparing: Promise<Compared> | null = null;
-    for (let from = 0; from < chunk.rows.length; from += COMPARE_ROWS) {
-      const changes = this.#changesOf(run, chunk, chunk.rows.slice(from, from + COMPARE_ROWS));
+    for (const group of groupsOf(chunk.rows, COMPARE_ROWS)) {
+      const changes = this.#changesOf(run, chunk, group);
       if (comparing !== null) await this.#take(run, await comparing);
       comparing = this.#compare(table, changes);
       comparing.catch(() => {}); // Seen when it is awaited.
@@ -301,6 +301,17 @@ class TableRun {
     return { table, rows, missing, changed, surplus, deadLetters, notCompared };
   }
 }
+
+const groupsOf = function* <T>(all: Iterable<T>, size: number): Generator<T[], void, undefined> {
+  let group: T[] = [];
+  for (const one of all) {
+    group.push(one);
+    if (group.length < size) continue;
+    yield group;
+    group = [];
+  }
+  if (group.length > 0) yield group;
+};
 
 const removal = (table: SinkTable, key: readonly Value[], { table: hiveTable, asOf }: RowChunk): SinkChange => ({
   op: 'd',

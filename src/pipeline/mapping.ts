@@ -97,6 +97,12 @@ export class TableMapping {
       into.push({ op: 't', table, source: change, ...mark });
       return into;
     }
+    if (this.#states && plan.cells === null && plan.filter === null && !plan.keyMoves && change.after !== null) {
+      // Most rows of most sinks: nothing of what follows can apply to them.
+      const values = change.after.values(this.#integers);
+      into.push(new MappedRow(change, table, { op: change.op, key: pick(values, table.key), before: null, after: values }));
+      return into;
+    }
     const { before, after } = this.#images(plan, change);
     if (table.history === true) {
       this.#record(plan, { change, before, after }, into);
@@ -223,7 +229,7 @@ export class TableMapping {
     { table }: TablePlan,
     { op, change, before, after }: { op: RowChange['op']; change: RowChange; before: readonly Value[] | null; after: readonly Value[] },
   ): SinkRowChange {
-    return { op, table, key: pick(after, table.key), before: this.#states ? null : before, after, source: change };
+    return new MappedRow(change, table, { op, key: pick(after, table.key), before: this.#states ? null : before, after });
   }
 
   /** The row goes, or gets the time of its end. */
@@ -231,7 +237,7 @@ export class TableMapping {
     const { table } = plan;
     const { deletedAt } = table;
     if (deletedAt === undefined)
-      return { op: 'd', table, key: pick(before, table.key), before: this.#states ? null : before, after: null, source: change };
+      return new MappedRow(change, table, { op: 'd', key: pick(before, table.key), before: this.#states ? null : before, after: null });
     const after = this.#withChange(plan, before, { change, op: 'd' });
     after[deletedAt] = timestampOf(change);
     return this.#rowChange(plan, { op: 'u', change, before, after });
@@ -305,6 +311,25 @@ export class TableMapping {
     const values = this.#values(old, row, null, keyOnly);
     const places = new Map(old.table.columns.map((column, index) => [column.name, index]));
     return plan.table.columns.map((column) => values[places.get(column.name) ?? -1] ?? null);
+  }
+}
+
+/** A class, as rows are no literals: see `Row`. */
+class MappedRow implements SinkRowChange {
+  readonly op: SinkRowChange['op'];
+  readonly table: SinkTable;
+  readonly key: readonly Value[];
+  readonly before: readonly Value[] | null;
+  readonly after: readonly Value[] | null;
+  readonly source: RowChange;
+
+  constructor(source: RowChange, table: SinkTable, { op, key, before, after }: Omit<SinkRowChange, 'source' | 'table'>) {
+    this.op = op;
+    this.table = table;
+    this.key = key;
+    this.before = before;
+    this.after = after;
+    this.source = source;
   }
 }
 

@@ -12,11 +12,18 @@ export interface RowSource {
   readRows(table: string, after: RowPlace | null, maxBytes: number): Promise<RowChunk | null>;
 }
 
+/** What of an array of rows is asked for, so that they need not all be objects at once. */
+export interface Rows extends Iterable<Row> {
+  readonly length: number;
+  /** The last one. */
+  at(index: -1): Row | undefined;
+}
+
 export interface RowChunk {
   /** The table as of `asOf`. */
   readonly table: Table;
   /** In the table's order. */
-  readonly rows: readonly Row[];
+  readonly rows: Rows;
   /**
    * The head of the log whose state the rows show, exactly. Never before a head that a LogReader has seen when
    * `readRows` was called.

@@ -81,6 +81,9 @@ describe('records', () => {
     fc.constantFrom(0n, 1n, -1n, 127n, 128n, -128n, 32767n, 2n ** 23n, 2n ** 31n, 2n ** 47n, -(2n ** 47n) - 1n),
     fc.double({ noNaN: true }).map((number) => (Object.is(number, -0) ? 0.5 : number)),
     fc.string({ unit: 'grapheme', maxLength: 80 }).filter((text) => text.isWellFormed()),
+    // Short ones are read together, unless others stand between them; with a character beyond ASCII anywhere they are not.
+    fc.string({ unit: 'binary-ascii', maxLength: 80 }),
+    fc.tuple(fc.nat(600), fc.constantFrom('', 'é', '€', '🐝')).map(([length, end]) => 'a'.repeat(length) + end),
     fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
   );
 

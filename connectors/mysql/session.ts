@@ -7,7 +7,7 @@ import { databaseOf, type MysqlOptions } from './options.ts';
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 const DEFAULT_PORT = 3306;
-/** Four statements of four sizes a table: enough for a hundred tables. The least recently used one is closed. */
+/** Two statements of at most ten sizes a table: enough for fifty tables. The least recently used one is closed. */
 const PREPARED_STATEMENTS = 1000;
 
 /** All values as text. */

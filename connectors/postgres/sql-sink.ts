@@ -33,6 +33,8 @@ interface Live {
   readonly checkpoints: CheckpointTable;
   readonly target: Target;
   readonly writers: Map<string, TableWriter>;
+  /** What was found of tables that are being compared; nothing is known any more when something is written, or a table is compared from its begin. */
+  readonly audits: Map<SinkTable, Promise<TableAudit>>;
   readonly place: string | null;
   /** Waggle's own tables may be created although they were created before: nothing of this sink is there yet. */
   filling: boolean;
@@ -76,7 +78,15 @@ export class SqlSink implements Sink {
       this.#held = true;
       const target = { session, schema, label, infinities: Number(settings?.['version']) >= 140_000, logger: context.logger };
       const place = this.#options.identify === true ? await placeOf(session, schema) : null;
-      this.#live = { session, checkpoints, target, writers: new Map(), place, filling: checkpoint === null || checkpoint.fill !== null };
+      this.#live = {
+        session,
+        checkpoints,
+        target,
+        writers: new Map(),
+        audits: new Map(),
+        place,
+        filling: checkpoint === null || checkpoint.fill !== null,
+      };
       return checkpoint;
     } catch (error) {
       await session?.close();
@@ -100,16 +110,25 @@ export class SqlSink implements Sink {
   }
 
   readonly audit: SinkAudit = {
+    pipelined: true,
     compare: (table, rows) => this.#read(table, (audit) => audit.compare(rows)),
     differences: (table, rows) => this.#read(table, (audit) => audit.differences(rows)),
-    count: (table) => this.#read(table, (audit) => audit.count()),
+    count: (table) => {
+      this.#live?.audits.clear();
+      return this.#read(table, (audit) => audit.count());
+    },
     keys: (table, after, limit) => this.#read(table, (audit) => audit.keys(after, limit)),
   };
 
   async #read<T>(table: SinkTable, work: (audit: TableAudit) => Promise<T>): Promise<T> {
     const live = this.#open();
     try {
-      return await work(await TableAudit.open(live.target, table));
+      let audit = live.audits.get(table);
+      if (audit === undefined) {
+        audit = TableAudit.open(live.target, table);
+        live.audits.set(table, audit);
+      }
+      return await work(await audit);
     } catch (error) {
       throw this.#failed(error, table.name);
     }
@@ -123,6 +142,7 @@ export class SqlSink implements Sink {
   async #write(batch: Batch, finish: (live: Live) => Promise<void>): Promise<void> {
     const live = this.#open();
     let place: string | undefined;
+    live.audits.clear();
     try {
       live.filling ||= batch.checkpoint.fill !== null;
       await live.checkpoints.begin();

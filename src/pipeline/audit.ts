@@ -174,22 +174,31 @@ export class Audit {
       run.ahead = rows.readRows(run.name, run.after, CHUNK_BYTES);
       run.ahead.catch(() => {}); // Seen when it is awaited, if it ever is.
     }
-    // The target compares while the next rows are made ready.
+    // The target compares while the next rows are made ready. What is mended must not come between.
+    const pipelined = this.#host.target.pipelined === true && !this.#mends;
     let comparing: Promise<Compared> | null = null;
     for (const group of groupsOf(chunk.rows, COMPARE_ROWS)) {
       const changes = this.#changesOf(run, chunk, group);
+      const next = pipelined ? this.#compare(table, changes) : null;
       if (comparing !== null) await this.#take(run, await comparing);
-      comparing = this.#compare(table, changes);
-      comparing.catch(() => {}); // Seen when it is awaited.
+      comparing = next ?? this.#compare(table, changes);
       await nextTurn();
     }
     if (comparing !== null) await this.#take(run, await comparing);
     return false;
   }
 
-  async #compare(table: SinkTable, changes: readonly SinkRowChange[]): Promise<Compared> {
-    const values = changes.map((change) => change.after!);
-    return { changes, ...(await this.#host.target.compare(table, values)) };
+  #compare(table: SinkTable, changes: readonly SinkRowChange[]): Promise<Compared> {
+    const compare = async (): Promise<Compared> => ({
+      changes,
+      ...(await this.#host.target.compare(
+        table,
+        changes.map((change) => change.after!),
+      )),
+    });
+    const compared = compare();
+    compared.catch(() => {}); // Seen when it is awaited, if it ever is.
+    return compared;
   }
 
   #changesOf(run: TableRun, chunk: RowChunk, rows: readonly Row[]): SinkRowChange[] {

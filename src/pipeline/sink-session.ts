@@ -72,7 +72,13 @@ const BATCH_BYTES = 8 * 1024 * 1024;
 const PAGE = { maxTransactions: 1000, maxBytes: 1024 * 1024 };
 /** A notice tells of new changes. This is how often a daemon with nothing to do looks for what it was asked; each look of a core that was idle costs 0.6 ms. */
 const POLL_MS = 1000;
-const CHUNK_BYTES = 1024 * 1024;
+/**
+ * Of rows of a first fill: they are committed together, and the target is idle from then until the next ones are on their way. Capture reads them between
+ * two batches of its own, so others wait for it.
+ */
+const CHUNK_BYTES = 2 * 1024 * 1024;
+/** A sink that wants smaller batches gets smaller chunks, too: its rows counted as one of so many bytes. */
+const CHUNK_ROW_BYTES = 200;
 /** How long a checkpoint that moved over nothing for this sink may stay unsaved. */
 const UNSAVED_MS = 5000;
 const CAPTURE_POLL_MS = 50;
@@ -278,9 +284,9 @@ export class SinkSession {
     const ahead = this.#ahead;
     this.#ahead = null;
     if (ahead !== null && ahead.cursor === cursor) return ahead.chunk;
-    const { rows } = this.#options;
+    const { rows, batch } = this.#options;
     if (rows === null) throw new WaggleError('CONFIG_INVALID', 'the sink is to be filled, but there is nothing to fill it from');
-    return rows.readRows(cursor.tables[0]!, cursor.after, CHUNK_BYTES);
+    return rows.readRows(cursor.tables[0]!, cursor.after, Math.min(CHUNK_BYTES, batch.rows * CHUNK_ROW_BYTES));
   }
 
   /** Read while the chunk before is applied: its position cannot be before that one's. */

@@ -49,6 +49,8 @@ export interface Sink {
  * the sink before it is used again. Nothing is written. A table that the target does not have (yet) has no rows.
  */
 export interface SinkAudit {
+  /** `compare` may be called again before it has answered, so that the target compares some rows while the next ones are made ready. */
+  readonly pipelined?: true;
   /** Which of these rows (values in column order, every key once) the target does not hold just as `apply` would write them; indexes into `rows`. */
   compare(table: SinkTable, rows: readonly (readonly Value[])[]): Promise<RowDifferences>;
   /**

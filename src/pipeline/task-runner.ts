@@ -158,6 +158,7 @@ export class TaskRunner {
     return {
       rows,
       target: {
+        ...(target.pipelined === undefined ? {} : { pipelined: target.pipelined }),
         compare: (table, values) => readTarget(() => target.compare(table, values)),
         count: (table) => readTarget(() => target.count(table)),
         keys: (table, after, limit) => readTarget(() => target.keys(table, after, limit)),

@@ -54,6 +54,7 @@ export class TransformingSink implements Sink {
     if (rehearse !== undefined) this.rehearse = ({ parts, checkpoint }) => sink.rehearse!({ checkpoint, parts: () => this.#transformed(parts()) });
     if (audit !== undefined)
       this.audit = {
+        ...(audit.pipelined === undefined ? {} : { pipelined: audit.pipelined }),
         compare: (table, rows) => this.#compare(audit, table, rows),
         ...(audit.differences === undefined ? {} : { differences: (table, rows) => this.#differences(audit, table, rows) }),
         count: (table) => audit.count(table),

@@ -161,7 +161,7 @@ const decodeChunk = (chunk: EncodedRows): RowChunk => {
   return { table, rows: new EncodedRowList(chunk), asOf, generation: String(table.generation), done, share };
 };
 
-/** Rows as capture sent them, made anew for whoever walks over them: rows that all live as long as their chunk cost more as garbage than as rows. */
+/** Rows as capture sent them, made anew for whoever walks over them: as objects that all live as long as their chunk each scavenge would copy them. */
 class EncodedRowList implements Iterable<Row> {
   readonly length: number;
   readonly #table: Table;

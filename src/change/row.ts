@@ -8,7 +8,7 @@ export class Row {
   readonly rowid: Rowid;
   /** Of the record's text. */
   readonly encoding: TextEncoding;
-  /** Where the record stands. No view: to collect one for each row as garbage cost more than to decode the row. */
+  /** Where the record stands. No view: it would be one more object a row to be collected as garbage (all that is in this file and `EncodedRowList`: 4.2 → 2.5 µs of CPU a row). */
   readonly bytes: Buffer;
   readonly start: number;
   readonly end: number;
@@ -54,7 +54,7 @@ export class Row {
 interface Form {
   /**
    * What a record that is too short means. A row begins as a copy of it and never as a literal, which V8 would come to put among the old objects, where
-   * it keeps all of its texts until the next full collection: a fill's heap was 90 MB instead of 30.
+   * it keeps all of its texts until the next full collection: 70 to 90 MB of a fill's heap outlived a scavenge, where now 32 to 57 do.
    */
   readonly defaults: readonly Value[];
   readonly reals: readonly number[];

@@ -27,8 +27,15 @@ const ASK_AGAIN_MS = 20;
 
 const COMPACTED = { 'cleanup.policy': 'compact' };
 
-/** `default`: as the cluster has it. `all`: every record, for ever. `last`: of each key. */
-const RETENTION = { default: {}, all: { 'retention.ms': '-1', 'retention.bytes': '-1' }, last: COMPACTED } as const;
+/**
+ * `default`: as the cluster has it. `all`: every record, for ever. `last`: of each key, and soon: a segment that is still written to is never compacted, and with
+ * Kafka's own 1 GB a day's checkpoints took longer to read than a start may last.
+ */
+const RETENTION = {
+  default: {},
+  all: { 'retention.ms': '-1', 'retention.bytes': '-1' },
+  last: { ...COMPACTED, 'segment.bytes': '4194304', 'segment.ms': '600000', 'min.cleanable.dirty.ratio': '0.1' },
+} as const;
 
 export class Topics {
   readonly #admin: Admin;

@@ -48,6 +48,12 @@ export interface Fetched {
   readonly atEnd: boolean;
 }
 
+/** Offsets of the first record that a partition holds, and of the one behind the last. */
+export interface Held {
+  readonly low: bigint;
+  readonly high: bigint;
+}
+
 /** A transaction of the hive that is being applied while it is still being fetched. */
 interface OpenBatch {
   readonly feed: PartFeed;
@@ -117,6 +123,26 @@ export class Lane implements AsyncDisposable {
   /** A transaction is being applied whose end was not fetched yet. */
   get isOpen(): boolean {
     return this.#open !== null;
+  }
+
+  /** Where the partition no longer holds what follows the checkpoint: goes to what it holds, and says that rows are missing. */
+  beginWithin({ low, high }: Held): void {
+    const { topic, partition, context } = this.#options;
+    if (this.#next >= low && this.#next <= high) return;
+    context.logger.warn(
+      {
+        code: 'SINK_CHECKPOINT_LOST',
+        topic,
+        partition,
+        next: String(this.#next),
+        held: `${low} to ${high}`,
+        hint: 'Run `waggle resync` of the publisher for this table: all its rows are told again. A topic that members read needs `topics: { compact: true }`, or a retention that is longer than a member is ever away.',
+      },
+      this.#next > high
+        ? 'the topic ends before what the target has: it was deleted and made again; it is applied from its beginning, and what was in neither is missing'
+        : 'the topic does not hold what follows the checkpoint any more: what was changed there is missing in the target',
+    );
+    this.#next = this.#position = low;
   }
 
   /**

@@ -12,7 +12,7 @@ import { backoffDelayMs } from '../../support/backoff.ts';
 import { type Clock, systemClock } from '../../support/clock.ts';
 import { WaggleError } from '../../support/errors.ts';
 import { DeadLetterTopic } from './dead-letter-topic.ts';
-import { Lane, type PartitionOf } from './lane.ts';
+import { type Held, Lane, type PartitionOf } from './lane.ts';
 import { TableForms } from './table-forms.ts';
 import { deadLetterTopicOf, groupOf, type Publisher, topicsOf } from './topics-of.ts';
 
@@ -35,6 +35,10 @@ export interface MemberOptions extends Publisher {
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = 1000;
 const DOUBTS = 3;
+/** How often topics are looked at for new ones, and for more partitions. */
+const LOOK_EVERY_MS = 30_000;
+const BELIEVED_AFTER_MS = 5000;
+const ASK_AGAIN_MS = 200;
 /** Kafka takes 4096 bytes (`offset.metadata.max.bytes`). */
 const TOLD_LENGTH = 1000;
 /** The more comes at once of one partition, the fewer commits of the target. */
@@ -48,6 +52,7 @@ export class KafkaMember {
   readonly #lanes = new Map<string, Lane>();
   #topics = new Map<string, number>();
   #clusterId = '';
+  #admin: Admin | null = null;
   #letters: DeadLetterTopic | null = null;
   /**
    * The lane whose batch stays open until more of it was fetched; null: none. The others wait for it, because it may hold what they need in the target, and
@@ -94,22 +99,26 @@ export class KafkaMember {
     this.#letters = letters;
     try {
       await admin.connect();
+      this.#admin = admin;
       this.#clusterId = (await admin.describeCluster()).clusterId;
       await forms.open();
       while (!signal.aborted) {
         changed = new AbortController();
+        let lookedAtMs = this.#clock.now();
         this.#topics = await this.#findTopics(admin);
         await this.#consume(
           kafka.consumer({ groupId: group, sessionTimeout: SESSION_TIMEOUT_MS, heartbeatInterval: HEARTBEAT_MS, ...FETCH }),
           forms,
           {
             signal,
-            // A new table may be in a new topic.
+            // A new table may be in a new topic; and what a `t` speaks of depends on how many partitions there are.
             stale: async () => {
-              if (!changed.signal.aborted) return false;
+              const now = this.#clock.now();
+              if (!changed.signal.aborted && now - lookedAtMs < LOOK_EVERY_MS) return false;
+              lookedAtMs = now;
               changed = new AbortController();
               const found = await this.#findTopics(admin);
-              return [...found.keys()].some((topic) => !this.#topics.has(topic));
+              return [...found].some(([topic, partitions]) => this.#topics.get(topic) !== partitions);
             },
           },
         );
@@ -186,6 +195,13 @@ export class KafkaMember {
       return undefined;
     }
     if (isStale() || !isRunning()) return undefined;
+    if (BigInt(batch.lastOffset()) < lane.position && batch.messages.length > 0) {
+      // kafkajs went back to where the topic begins, because it does not reach so far any more. Opened again, the lane finds that out.
+      this.#lanes.delete(place);
+      await lane[Symbol.asyncDispose]();
+      this.#letAlone(null);
+      return undefined;
+    }
     const beating = setInterval(() => void heartbeat().catch(() => {}), HEARTBEAT_MS);
     try {
       const lastOffset = BigInt(batch.lastOffset());
@@ -219,7 +235,7 @@ export class KafkaMember {
     const { createSink, context, name, partitionOf } = this.#options;
     for (;;) {
       try {
-        return await Lane.open({
+        const lane = await Lane.open({
           sink: createSink(),
           context: { ...context, name: `${name}#${topic}#${partition}`, stateDir: `${context.stateDir}/${topic}#${partition}` },
           topic,
@@ -230,10 +246,25 @@ export class KafkaMember {
           forms,
           letters: this.#letters,
         });
+        lane.beginWithin(await this.#held(topic, partition, lane.next));
+        return lane;
       } catch (error) {
         if (!(error instanceof WaggleError)) throw error;
         await this.#pauseBehind(error);
       }
+    }
+  }
+
+  /** What the partition holds. Behind a change of its leader the end may for a moment be told too early. */
+  async #held(topic: string, partition: number, next: bigint): Promise<Held> {
+    const { signal } = this.#options.context;
+    const untilMs = this.#clock.now() + BELIEVED_AFTER_MS;
+    for (;;) {
+      const offsets = await this.#admin!.fetchTopicOffsets(topic);
+      const found = offsets.find((each) => each.partition === partition);
+      const held = { low: BigInt(found?.low ?? 0), high: BigInt(found?.high ?? 0) };
+      if (next <= held.high || this.#clock.now() >= untilMs || signal.aborted) return held;
+      await this.#clock.sleep(ASK_AGAIN_MS, signal);
     }
   }
 

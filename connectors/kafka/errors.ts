@@ -30,6 +30,7 @@ const BY_TYPE: Readonly<Record<string, Meaning>> = {
     says: 'the broker refuses user or password',
     hint: 'Check `sasl`: mechanism, username and password.',
   },
+  ILLEGAL_SASL_STATE: { code: 'SINK_DENIED', says: 'this listener of the broker does not use SASL', hint: 'Check `brokers` and `sasl`.' },
   UNSUPPORTED_SASL_MECHANISM: { code: 'SINK_DENIED', says: 'the broker does not know this SASL mechanism', hint: 'Check `sasl.mechanism`.' },
   INVALID_PRODUCER_EPOCH: FENCED,
   PRODUCER_FENCED: FENCED,

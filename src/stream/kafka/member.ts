@@ -44,6 +44,15 @@ const TOLD_LENGTH = 1000;
 /** The more comes at once of one partition, the fewer commits of the target. */
 const FETCH = { maxWaitTimeInMs: 500, maxBytesPerPartition: 4 * 1024 * 1024, maxBytes: 4 * 1024 * 1024 };
 
+/** How long partitions are consumed. */
+interface Until {
+  readonly signal: AbortSignal;
+  /** Rejects with what makes it impossible to go on. */
+  readonly failed: Promise<never>;
+  /** Whether the topics are others now. */
+  readonly stale: () => Promise<boolean>;
+}
+
 export class KafkaMember {
   readonly #options: MemberOptions;
   readonly #clock: Clock;
@@ -89,11 +98,15 @@ export class KafkaMember {
     const { kafka, prefix, name } = this.#options;
     const admin = kafka.admin();
     let changed = new AbortController();
+    const formsFailed = Promise.withResolvers<never>();
+    // It may fail when nobody waits for it any more.
+    formsFailed.promise.catch(() => {});
     const group = groupOf(this.#options, name);
     const forms = new TableForms(kafka, {
       topic: `${prefix}.schema`,
       group: `${group}.schema`,
       onForm: () => changed.abort(),
+      onFailed: formsFailed.reject,
     });
     const letters = this.#options.keepRefused ? new DeadLetterTopic(kafka, { topic: deadLetterTopicOf(this.#options), sink: name, admin }) : null;
     this.#letters = letters;
@@ -111,6 +124,7 @@ export class KafkaMember {
           forms,
           {
             signal,
+            failed: formsFailed.promise,
             // A new table may be in a new topic; and what a `t` speaks of depends on how many partitions there are.
             stale: async () => {
               const now = this.#clock.now();
@@ -128,7 +142,7 @@ export class KafkaMember {
     }
   }
 
-  async #consume(consumer: Consumer, forms: TableForms, until: { signal: AbortSignal; stale: () => Promise<boolean> }): Promise<void> {
+  async #consume(consumer: Consumer, forms: TableForms, until: Until): Promise<void> {
     const over = Promise.withResolvers<void>();
     over.promise.catch(() => {});
     const ending = new AbortController();
@@ -140,6 +154,7 @@ export class KafkaMember {
     consumer.on(consumer.events.REBALANCING, () => void this.#closeLanes());
     consumer.on(consumer.events.CRASH, ({ payload }) => {
       if (!payload.restart) over.reject(payload.error);
+      else this.#logger.warn({ reason: payload.error.message }, 'Kafka does not answer as it should; trying again');
     });
     try {
       if (this.#topics.size > 0) {
@@ -167,7 +182,7 @@ export class KafkaMember {
       })();
       // It may fail when nobody waits for it any more.
       watching.catch(() => {});
-      await Promise.race([watching, over.promise]);
+      await Promise.race([watching, over.promise, until.failed]);
     } finally {
       ending.abort();
       // A lane that is being opened is closed again.

@@ -46,6 +46,15 @@ interface Form {
   readonly created: boolean;
 }
 
+export interface TableFormsOptions {
+  readonly topic: string;
+  /** The name of its consumer group begins so. */
+  readonly group: string;
+  readonly onForm: (table: SinkTable) => void;
+  /** Nothing more is read, because of this error. */
+  readonly onFailed: (error: Error) => void;
+}
+
 export class TableForms implements AsyncDisposable {
   readonly #consumer: Consumer;
   readonly #topic: string;
@@ -56,11 +65,13 @@ export class TableForms implements AsyncDisposable {
   /** Called for each form that is read. */
   readonly #onForm: (table: SinkTable) => void;
 
-  /** `group`: the name of its consumer group begins so. */
-  constructor(kafka: Kafka, options: { readonly topic: string; readonly group: string; readonly onForm: (table: SinkTable) => void }) {
-    this.#topic = options.topic;
-    this.#onForm = options.onForm;
-    this.#consumer = kafka.consumer({ groupId: `${options.group}.${randomUUID()}`, maxWaitTimeInMs: 500, allowAutoTopicCreation: false });
+  constructor(kafka: Kafka, { topic, group, onForm, onFailed }: TableFormsOptions) {
+    this.#topic = topic;
+    this.#onForm = onForm;
+    this.#consumer = kafka.consumer({ groupId: `${group}.${randomUUID()}`, maxWaitTimeInMs: 500, allowAutoTopicCreation: false });
+    this.#consumer.on(this.#consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) onFailed(payload.error);
+    });
   }
 
   async open(): Promise<void> {

@@ -181,8 +181,9 @@ export class SinkSession {
     const cursor = fill ? beginFill(names, reconcile) : null;
     this.#applier.begin({ logId, term, seq: head.seq, txid: head.txid, fill: encodeCursor(cursor) }, cursor);
     this.#options.tasks.saveMapping(JSON.stringify(this.#options.mappingSpec));
-    // Saved at once: a row that is refused in the first batch must not meet the old checkpoint.
-    if (reconcile) await this.#applier.save();
+    // Saved at once: a row that is refused in the first batch must not meet the old checkpoint; and where a kill leaves a part of the first chunk in a target
+    // without transactions, the next life must stream from here on, or a row of it that is deleted meanwhile would stay there for ever.
+    if (cursor !== null || reconcile) await this.#applier.save();
   }
 
   /** Tables that the sink did not get before are filled; those that it gets in another form now are compared and mended, or filled where that cannot be. */

@@ -261,8 +261,13 @@ export class KafkaMember {
           forms,
           letters: this.#letters,
         });
-        lane.beginWithin(await this.#held(topic, partition, lane.next));
-        return lane;
+        try {
+          lane.beginWithin(await this.#held(topic, partition, lane.next));
+          return lane;
+        } catch (error) {
+          await lane[Symbol.asyncDispose]();
+          throw error;
+        }
       } catch (error) {
         if (!(error instanceof WaggleError)) throw error;
         await this.#pauseBehind(error);
@@ -277,8 +282,10 @@ export class KafkaMember {
     for (;;) {
       const offsets = await this.#admin!.fetchTopicOffsets(topic);
       const found = offsets.find((each) => each.partition === partition);
-      const held = { low: BigInt(found?.low ?? 0), high: BigInt(found?.high ?? 0) };
-      if (next <= held.high || this.#clock.now() >= untilMs || signal.aborted) return held;
+      const held = found === undefined ? null : { low: BigInt(found.low), high: BigInt(found.high) };
+      if (held !== null && (next <= held.high || this.#clock.now() >= untilMs)) return held;
+      if (signal.aborted || this.#clock.now() >= untilMs)
+        throw new WaggleError('SINK_BUSY', `topic ${topic}: nobody tells where its partition ${partition} ends`);
       await this.#clock.sleep(ASK_AGAIN_MS, signal);
     }
   }

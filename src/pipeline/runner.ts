@@ -40,7 +40,7 @@ export interface SinkRunnerOptions {
   readonly rows: RowSource | null;
   /** Which tables and columns, under which names. `integers` and `wants` come from the sink, `hive` from above. */
   readonly mapping: Pick<MappingOptions, 'filters' | 'tables' | 'maskKey' | 'place'>;
-  /** Default: 5000 rows, 5 ms. */
+  /** Default: 20,000 rows (or what the sink wants), 5 ms. */
   readonly batch?: Partial<BatchOptions>;
   /** Start with the rows that exist. Default true. */
   readonly fill?: boolean;
